@@ -5,19 +5,24 @@ Which host is meant is found among those that the network knows; addresses that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from libnetvirt.model import Forwarding, Host, Obstacle, ObstacleCode, Traffic, VirtualNetwork
+from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.model.obstacles import obstacle
 from libnetvirt.model.scalars import AnyAddress
-from libnetvirt.packet import mac_text
+from libnetvirt.packet import ETH_IPV4, ETH_IPV6, add_tag, checksum, ethernet, mac_text
+from libnetvirt.semantics.forward import ClassifiedFrame, classify, egress_frame
 from libnetvirt.semantics.router import next_hop
 
 #: addresses of hosts that are not known, at the first endpoint that was named and at the other one
 _FROM, _TO = bytes.fromhex("024e560000f1"), bytes.fromhex("024e560000f2")
+
+_UDP, _TTL = 17, 64
+_CONTENT = bytes(20)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,46 @@ class Inquiry:
         elif self.receiver is None:
             text = f"no host with address {hop[1]} is known: the router asks for it when packets come"
             yield obstacle(ObstacleCode.HOST_UNKNOWN, text, endpoint=self.destination)
+
+    def frame(self) -> bytes:
+        """The frame without a tag: an IP packet with a datagram that says nothing."""
+        source, to = self.from_ip, self.ip
+        if isinstance(to, IPv6Address) or isinstance(source, IPv6Address):
+            ends = (source or IPv6Address(0)).packed + (to or IPv6Address(0)).packed
+            head = b"\x60\0\0\0" + len(_CONTENT).to_bytes(2) + bytes((_UDP, _TTL)) + ends
+            return ethernet(self.mac, self.from_mac, ETH_IPV6, head + _CONTENT)
+        ends = (source or IPv4Address(0)).packed + (to or IPv4Address(0)).packed
+        head = b"\x45\0" + (20 + len(_CONTENT)).to_bytes(2) + bytes(4) + bytes((_TTL, _UDP, 0, 0)) + ends
+        head = head[:10] + checksum(head).to_bytes(2) + head[12:]
+        return ethernet(self.mac, self.from_mac, ETH_IPV4, head + _CONTENT)
+
+    def wire(self) -> bytes:
+        """The frame as the host at the source sends it."""
+        frame, vlan, endpoint = self.frame(), self.traffic.vlan, self.network.by_uuid[self.source]
+        if vlan is not None:
+            return add_tag(vlan, frame, 0) if vlan else frame
+        if isinstance(endpoint.vlan, str):
+            return frame if endpoint.vlan == ANY else add_tag(ranges(endpoint.vlan)[0][0], frame, 0)
+        return egress_frame(endpoint, frame)[2]
+
+    def entrance(self, networks: Iterable[VirtualNetwork], port: str) -> bytes | Obstacle:
+        """The frame as it is in its network, if it belongs to the source when it enters at a port; else what
+        is wrong with its tag. ``networks``: all that may have endpoints at the port."""
+        endpoint, traffic = self.network.by_uuid[self.source], self.traffic
+        owner = classify(networks, endpoint.switch, port, self.wire())
+        whose = "no endpoint"
+        if isinstance(owner, ClassifiedFrame):
+            same = owner.network.uuid == self.network.uuid
+            if same and owner.endpoint.uuid == self.source:
+                return owner.frame
+            whose = f"endpoint {owner.endpoint.uuid} of this network" if same else "another network"
+        given = f"VLAN {traffic.vlan}" if traffic.vlan else "no tag"
+        has = "no tag" if endpoint.vlan is None else f"VLAN {endpoint.vlan}"
+        if endpoint.mpls is not None:
+            has = f"MPLS label {endpoint.mpls}"
+        text = f"frames with {given} at switch {endpoint.switch} port {endpoint.port} belong to {whose}; "
+        where = {"endpoint": endpoint.uuid, "switch": endpoint.switch, "port": endpoint.port}
+        return obstacle(ObstacleCode.WRONG_TAG, f"{text}endpoint {endpoint.uuid} has {has}", **where)
 
     def flooding(self) -> str:
         """That the frame is sent to all endpoints, because its receiver is not known; else empty."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
 
 from libnetvirt.drivers.test.counters import Attachments
 from libnetvirt.drivers.test.topology import MTU, Topology
@@ -22,28 +21,18 @@ from libnetvirt.model import (
     Verdict,
     VirtualNetwork,
 )
-from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.model.obstacles import obstacle
 from libnetvirt.packet import (
     ETH_IPV4,
     ETH_IPV6,
-    add_tag,
-    checksum,
-    ethernet,
     mac_text,
 )
 from libnetvirt.semantics import (
-    ClassifiedFrame,
-    DropReason,
     LearnedState,
-    classify,
-    egress_frame,
     forward_at_endpoint,
 )
 from libnetvirt.semantics.inquiry import Inquiry
 
-_UDP, _TTL = 17, 64
-_CONTENT = bytes(20)
 #: where the destination address is in a frame without tag, by ethertype
 _TO = {ETH_IPV4: slice(30, 34), ETH_IPV6: slice(38, 54)}
 
@@ -78,33 +67,30 @@ class Explaining:
         self, source: Endpoint, destination: Endpoint, traffic: Traffic, *, back: bool
     ) -> ExplainedDirection:
         inquiry = Inquiry.of(self._network, self._hosts, source.uuid, destination.uuid, traffic, back=back)
-        own = _frame(inquiry)
-        wire = _on_wire(source, own, traffic.vlan)
         found = [*self._at(source), *self._between(source, destination), *self._at(destination)]
         arrives = False
         port = next(iter(self._topology.live(source)), source.ports[0])
-        owner = classify(self._attachments.networks_at(source.switch, port), source.switch, port, wire)
-        if isinstance(owner, ClassifiedFrame) and owner[:2] == (self._network, source):
-            delivery = forward_at_endpoint(self._network, self._learned, source.uuid, owner.frame)
+        entered = inquiry.entrance(self._attachments.networks_at(source.switch, port), port)
+        if isinstance(entered, Obstacle):
+            found.insert(0, entered)
+        else:
+            delivery = forward_at_endpoint(self._network, self._learned, source.uuid, entered)
             arrives = any(
-                uuid == destination.uuid and self._is_it(inquiry, owner.frame, frame)
+                uuid == destination.uuid and self._is_it(inquiry, entered, frame)
                 for uuid, frame in delivery.outputs
             )
             if not arrives:
                 found += inquiry.objections()
                 if not found:
-                    found.append(
-                        obstacle(ObstacleCode.NOT_UNDERSTOOD, str(delivery.drop or "it goes elsewhere"))
-                    )
-        else:
-            found.insert(0, self._wrong_tag(source, owner, traffic))
+                    why = str(delivery.drop or "it goes elsewhere")
+                    found.append(obstacle(ObstacleCode.NOT_UNDERSTOOD, why))
         flooding = inquiry.flooding()
         return ExplainedDirection(
             source=source.uuid,
             destination=destination.uuid,
             verdict=Verdict.LOST if found else Verdict.ARRIVES,
             frame=f"from {mac_text(inquiry.from_mac)} to {mac_text(inquiry.mac)}",
-            wire=wire.hex(),
+            wire=inquiry.wire().hex(),
             hops=tuple(self._hops(source, destination)) if arrives else (),
             obstacles=tuple(found),
             notes=(flooding,) if flooding else (),
@@ -138,17 +124,6 @@ class Explaining:
             text = f"no path leads from switch {a} to switch {b}"
             yield obstacle(ObstacleCode.NO_PATH, text, switch=a)
 
-    def _wrong_tag(self, source: Endpoint, owner: ClassifiedFrame | DropReason, traffic: Traffic) -> Obstacle:
-        whose = "no endpoint"
-        if isinstance(owner, ClassifiedFrame):
-            same = owner.network is self._network
-            whose = f"endpoint {owner.endpoint.uuid} of this network" if same else "another network"
-        given = f"VLAN {traffic.vlan}" if traffic.vlan else "no tag"
-        has = "no tag" if source.vlan is None else f"VLAN {source.vlan}"
-        text = f"frames with {given} at switch {source.switch} port {source.port} belong to {whose}; "
-        where = {"endpoint": source.uuid, "switch": source.switch, "port": source.port}
-        return obstacle(ObstacleCode.WRONG_TAG, f"{text}endpoint {source.uuid} has {has}", **where)
-
     def _hops(self, source: Endpoint, destination: Endpoint) -> Iterator[ExplainedHop]:
         ends = [(e.switch, next(iter(self._topology.live(e)), e.ports[0])) for e in (source, destination)]
         links: dict[tuple[str, str], Link] = {
@@ -157,26 +132,3 @@ class Explaining:
         for hop in self._topology.hops(*ends):
             link = links.get((hop.switch, hop.out_port))
             yield ExplainedHop(switch=hop.switch, in_port=hop.in_port, out_port=hop.out_port, link=link)
-
-
-def _frame(inquiry: Inquiry) -> bytes:
-    """The frame as bytes, without a tag: an IP packet with a datagram that says nothing."""
-    from_ip, ip = inquiry.from_ip, inquiry.ip
-    if isinstance(ip, IPv6Address) or isinstance(from_ip, IPv6Address):
-        a, b = (one or IPv6Address(0) for one in (from_ip, ip))
-        head = b"\x60\0\0\0" + len(_CONTENT).to_bytes(2) + bytes((_UDP, _TTL)) + a.packed + b.packed
-        return ethernet(inquiry.mac, inquiry.from_mac, ETH_IPV6, head + _CONTENT)
-    a4, b4 = (one or IPv4Address(0) for one in (from_ip, ip))
-    head = b"\x45\0" + (20 + len(_CONTENT)).to_bytes(2) + bytes(4) + bytes((_TTL, _UDP, 0, 0))
-    head += a4.packed + b4.packed
-    head = head[:10] + checksum(head).to_bytes(2) + head[12:]
-    return ethernet(inquiry.mac, inquiry.from_mac, ETH_IPV4, head + _CONTENT)
-
-
-def _on_wire(endpoint: Endpoint, frame: bytes, vlan: int | None) -> bytes:
-    """The frame as the host at an endpoint sends it; ``vlan``: with this tag instead, 0: with none."""
-    if vlan is not None:
-        return add_tag(vlan, frame, 0) if vlan else frame
-    if isinstance(endpoint.vlan, str):
-        return frame if endpoint.vlan == ANY else add_tag(next(iter(ranges(endpoint.vlan)))[0], frame, 0)
-    return egress_frame(endpoint, frame)[2]
