@@ -26,7 +26,6 @@ _NOT_OFFERED: Mapping[str, str] = {
     "backup": "its networks are rows of the northbound database: see ovsdb-client backup",
     "ownership": "its rows are marked (option owner), and those of others are never changed",
     "reload": "it has no file with the capacities of links",
-    "explain": "OVN computes the rules, and ovn-trace explains them",
     "verify": "it computes no rules: OVN does. See ovn-trace",
     "rules": "each chassis computes its own rules: see ovs-ofctl dump-flows there, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop packets without a route silently",
