@@ -79,7 +79,8 @@ class Way:
 
     ``exits``: where it leaves. ``arrived``: that of them that is at the destination; ``others``:
     further endpoints of the network; ``astray``: exits that are wrong, and how.
-    ``problem``: why it cannot be told; ``loops``: the frame goes round.
+    ``unread``: switches that it enters, and that have not reported their rules. ``problem``: what else of it
+    cannot be told; ``loops``: the frame goes round.
     """
 
     exits: Sequence[Exit] = ()
@@ -88,6 +89,7 @@ class Way:
     arrived: Exit | None = None
     astray: list[tuple[Exit, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    unread: frozenset[str] = frozenset()
     problem: str = ""
     loops: Step | None = None
 
@@ -116,11 +118,26 @@ class Tracer(Forwarding):
     def __init__(self, switches: Mapping[str, Switch], links: Mapping[End, End | None]) -> None:
         super().__init__(switches, links)
         self.sent: list[Sent] = []
+        self.unread: set[str] = set()
 
     def enter(self, classes: Classes, end: End, frame: Frame) -> Sequence[Exit]:
         """What becomes of a frame that enters at a port. Raises Unmodelled, Looped."""
-        self.sent = []
+        self.sent, self.unread = [], set()
         return super().enter(classes, end, frame)
+
+    def _enter(
+        self,
+        classes: Classes,
+        end: End,
+        frame: Frame,
+        last: Step | None,
+        entered: tuple[tuple[object, ...], ...],
+    ) -> None:
+        if end[0] in self.switches:
+            super()._enter(classes, end, frame, last, entered)
+        else:
+            # Where the other copies of the frame get to can be told all the same.
+            self.unread.add(end[0])
 
     def send(self, classes: Classes, state: Transit, port: int) -> None:
         """Send a copy of the frame out of a port."""
@@ -249,6 +266,7 @@ class Trace:
             way.problem = str(error)
         except Looped as loop:
             way.loops = loop.last
+        way.unread = frozenset(tracer.unread)
         way.sent, way.ends = tuple(tracer.sent), tuple(tracer.ends)
         return way
 

@@ -10,6 +10,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
+from libnetvirt.drivers.openflow.obstacles import unresponsive
 from libnetvirt.drivers.openflow.verifying import Reading
 from libnetvirt.model import (
     Encapsulation,
@@ -165,7 +166,10 @@ class DirectionReport:
         for step in self._foreign(way):
             text = f"a rule of another program in switch {step.switch} takes the frame: {self._text(step)}"
             self._add(ObstacleCode.FOREIGN_RULE, text, switch=step.switch)
-        if way.problem and not any(o.code is ObstacleCode.SWITCH_UNRESPONSIVE for o in one.intended):
+        for switch in sorted(way.unread):
+            new = unresponsive(self._state, parse_switch(switch))
+            self._found += () if new in self._found else (new,)
+        if way.problem:
             self._add(ObstacleCode.NOT_UNDERSTOOD, way.problem)
 
     def _metered(self) -> bool:
@@ -182,7 +186,7 @@ class DirectionReport:
         ways = self._one.ways
         if codes & _FATAL or ObstacleCode.WRONG_TAG in codes:
             return Verdict.LOST
-        if not ways or any(way.problem for way in ways):
+        if not ways or any(way.problem or way.unread for way in lost):
             return Verdict.UNKNOWN
         if not lost:
             return Verdict.PARTLY if drops else Verdict.ARRIVES
