@@ -148,7 +148,7 @@ class Rig:
         """The switch connects and is reconciled."""
         view = self.view(dpid, ports)
         self.pending.add(self.core.topology.switch_up(view, self.now))
-        self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
+        self._reconcile(dpid)
         self.pending.add(self.core.topology.lldp(dpid, view.ports, self.now))
         self.settle()
 
@@ -298,7 +298,7 @@ class Rig:
             self.hear()
             if self.pending:
                 self.follow()
-            elif self.core.deferred.transactions and not self.lingers:
+            elif self._due() and not self.lingers:
                 self.linger_over()
             elif not any(q for d, q in self.queues.items() if d not in self.silent) and not self.fabric.up:
                 return
@@ -310,28 +310,39 @@ class Rig:
             while self.pending.rebind:
                 self.execute(self.core.reconciler.rebind(self.pending.rebind.pop()))
             while self.pending.compare:
-                dpid = self.pending.compare.pop()
-                self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
-            work = self.core.reroute.plan(self.pending.take_reroute())
-            if work is not None:
+                self._reconcile(self.pending.compare.pop())
+            while (work := self.core.reroute.plan(self.pending.take_reroute())) is not None:
                 self._store_facts()
                 self.execute(work)
-                self.core.deferred.add(work)
+                if not work.stopped:
+                    self.core.deferred.add(work)
+                    break
             self.pending.add(self.core.links.ready(self.now))
+
+    def _reconcile(self, dpid: int) -> None:
+        self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
+        if self._connected(dpid):
+            self.pending.add(self.core.reroute.confirmed(dpid))
 
     def linger_over(self) -> None:
         """Let the time pass for which old paths linger."""
-        for work in list(self.core.deferred.transactions):
+        for work in self._due():
             self.execute(Transaction(self.core.deferred.due(work), frozenset()))
             self.pending.add(work.cleanup())
+
+    def _due(self) -> list[Transaction]:
+        deferred = self.core.deferred
+        return [work for work in deferred.transactions if not deferred.is_awaited(work)]
 
     # ---- operations ----------------------------------------------------------------------------
 
     def execute(self, work: Transaction) -> None:
         """Carry out a plan round by round; within a round, switch by switch."""
-        self.pending.add(work.effects)
+        if work.unconfirmed is None:
+            self.pending.add(work.effects)
         self.dispatcher.busy = work.networks
-        for one in (*self.core.deferred.overtaken().rounds, *work.plan.rounds):
+        overtaken = self.core.deferred.overtaken().rounds
+        for number, one in enumerate((*overtaken, *work.plan.rounds), -len(overtaken)):
             switches = sorted(one)
             if self.chance:
                 self.chance.shuffle(switches)
@@ -340,12 +351,19 @@ class Rig:
                     continue
                 if dpid in self.silent:
                     self.disconnect(dpid)
-                    if not all(map(removes, one[dpid])):
+                    if work.unconfirmed is None and not all(map(removes, one[dpid])):
                         self.pending.add(self.core.reroute.doubt(dpid))
                     continue
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)
                 self.between()
+            missing = {dpid for dpid in one if dpid in work.relies_on and not self._connected(dpid)}
+            if missing and number >= 0 and work.unconfirmed is not None:
+                self.pending.add(work.unconfirmed(number, missing))
+                if work.stopped:
+                    break
+        if work.unconfirmed is not None and not work.stopped:
+            self.pending.add(work.effects)
         self.dispatcher.resume(self.now)
 
     def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Transaction:

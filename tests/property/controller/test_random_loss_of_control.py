@@ -61,6 +61,25 @@ class Blind(World):
 @settings(laws, max_examples=5)
 @given(seed=seeds)
 def test_nothing_that_is_forwarded_is_lost_with_control(rules: Rules, seed: int) -> None:
+    _live(rules, seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("native-offline-permanent", 145),
+        ("native-offline-permanent", 4294967295),
+        ("vlan-offline-permanent", 37),
+        ("vlan-offline-permanent", 68),
+    ],
+)
+def test_nothing_is_lost_when_switches_fail_one_after_the_other_while_paths_move(
+    name: str, seed: int
+) -> None:
+    _live(next(rules for rules in KINDS if named(rules) == name), seed)
+
+
+def _live(rules: Rules, seed: int) -> None:
     world = Blind(seed, rules)
     for _ in range(3):
         world.create()

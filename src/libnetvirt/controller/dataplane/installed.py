@@ -35,6 +35,10 @@ from libnetvirt.controller.dataplane.entries import (
 from libnetvirt.controller.dataplane.pipeline import Kind
 
 Unit = Hashable
+#: the entries of a unit, by switch and key
+UnitEntries = Mapping[tuple[int, EntryKey], PlacedEntry]
+#: what a round makes of entries, by switch and key; None: they are removed
+Outcome = dict[tuple[int, EntryKey], SwitchEntry | None]
 Round = dict[int, list[of.Message]]
 #: Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
 UNCOMPARED = (Kind.QUIET, Kind.PATH, Kind.CACHE, Kind.PASS)
@@ -127,6 +131,17 @@ class Delta:
         rounds.append(last)
         return Plan([one for one in rounds if one], receiving=1 if rounds[Order.RECEIVE] else 0)
 
+    def outcomes(self) -> list[Outcome]:
+        """What each round of the plan makes of the entries that it is about."""
+        rounds: list[Outcome] = [{} for _ in Order]
+        for (order, dpid), entries in self.put.items():
+            rounds[order].update(((dpid, entry.key), entry) for entry in entries)
+        for (order, dpid), pairs in self.change.items():
+            rounds[order].update(((dpid, new.key), new) for _, new in pairs)
+        for dpid, entries in self.remove.items():
+            rounds[-1].update(((dpid, entry.key), None) for entry in entries)
+        return [one for one in rounds if one]
+
 
 @dataclass(slots=True)
 class PathDelta(Delta):
@@ -142,6 +157,11 @@ class PathDelta(Delta):
         before = [one for part in (self.first, self.second, *self.stages) for one in part.plan().rounds]
         after = Delta.plan(self, gone)
         return Plan([*before, *after.rounds], len(before) + after.receiving)
+
+    def outcomes(self) -> list[Outcome]:
+        """What each round of the plan makes of the entries that it is about."""
+        parts = (self.first, self.second, *self.stages)
+        return [one for part in parts for one in part.outcomes()] + Delta.outcomes(self)
 
 
 def delete_network(cookie: int) -> of.FlowMod:
@@ -217,6 +237,8 @@ class Installed:
         self.generation = 0
         # No longer expected, but still there: their removal was put off.
         self._outlasting: dict[int, dict[EntryKey, SwitchEntry]] = {}
+        # What units were when they were replaced first since `remember`.
+        self._remembered: dict[Unit, UnitEntries] | None = None
 
     def on(self, dpid: int) -> dict[EntryKey, PlacedEntry]:
         """The expected entries of a switch, by key."""
@@ -254,6 +276,8 @@ class Installed:
         """Replace the entries of a unit, and add the differences to ``delta``."""
         new = {(p.dpid, p.entry.key): p for p in entries}
         old = self._units.get(unit, {})
+        if self._remembered is not None:
+            self._remembered.setdefault(unit, old)
         self.generation += 1
         if new:
             self._units[unit] = new
@@ -283,6 +307,61 @@ class Installed:
                 del held[key]
                 if not held:
                     del self._switches[dpid]
+
+    def remember(self) -> dict[Unit, UnitEntries]:
+        """From now on, until `forget`, what units were is put into the result when they are replaced."""
+        self._remembered = {}
+        return self._remembered
+
+    def forget(self) -> None:
+        """End `remember`."""
+        self._remembered = None
+
+    def turn_back(
+        self, was: Mapping[Unit, UnitEntries], delta: PathDelta, sent: int, deferred: Delta
+    ) -> None:
+        """Make of the units that were replaced what the switches hold of them, if only the first ``sent``
+        rounds of a plan have been sent.
+
+        ``was``: what `remember` returned, for the changes in ``delta`` and ``deferred``, which is put off.
+        """
+        self.generation += 1
+        # Taken over from deferred removals that are still to come.
+        pairs = [
+            (at, pair)
+            for part in (delta, delta.first, delta.second, *delta.stages)
+            for (_, at), several in part.change.items()
+            for pair in several
+        ]
+        known = {at for unit in was.values() for at in unit}
+        taken = {(dpid, old.key): old for dpid, (old, _) in pairs if (dpid, old.key) not in known}
+        held: Outcome = {at: placed.entry for unit in was.values() for at, placed in unit.items()}
+        held |= {at: old for at, old in taken.items() if at not in held}
+        for outcome in delta.outcomes()[:sent]:
+            held |= outcome
+        for dpid, entries in deferred.remove.items():
+            outlasting = self._outlasting.get(dpid, {})
+            for entry in entries:
+                if outlasting.get(entry.key) is entry:
+                    del outlasting[entry.key]
+        for (dpid, key), entry in taken.items():
+            if held[dpid, key] is entry:
+                self._outlasting.setdefault(dpid, {})[key] = entry
+        for unit, old in was.items():
+            now = self._units.pop(unit, {})
+            for (dpid, key), placed in now.items():
+                on = self._switches.get(dpid, {})
+                if on.get(key) is placed:
+                    del on[key]
+                    if not on:
+                        del self._switches[dpid]
+            actual = {at: p for at, p in {**old, **now}.items() if held.get(at) == p.entry}
+            actual |= {at: p for at, p in old.items() if held.get(at) == p.entry}
+            if actual:
+                self._units[unit] = actual
+        for unit in was:
+            for (dpid, key), placed in self._units.get(unit, {}).items():
+                self._switches.setdefault(dpid, {})[key] = placed
 
     def keep_reclaimed(self, delta: Delta) -> None:
         """Drop removals from ``delta`` of entries that another unit has claimed in the same change."""

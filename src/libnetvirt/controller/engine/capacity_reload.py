@@ -35,7 +35,7 @@ class CapacityReload:
         them, unless ``degrade``.
         """
         state = self._state
-        edges, unfit = state.paths.edges, state.paths.unfit
+        before = state.paths.topology
         known = {te_path.key: te_path for te_path in state.te_paths.ordered()}
         state.capacities.swap(capacities)
         state.discovery.declare(state.static_links().links, now)
@@ -45,10 +45,10 @@ class CapacityReload:
         if lost and not degrade:
             state.capacities.swap(capacities)
             state.discovery.declare(state.static_links().links, now)
-            state.paths.update(edges, dict(state.held), unfit)
+            state.paths.update(*before)
             raise ConstraintUnmet(self._refusal(lost))
         lines = list(self._outcomes(plan.values(), known))
-        transaction = self._reroute.plan(capacities=True)
+        transaction = self._reroute.plan(capacities=True, before=before)
         assert transaction is not None
         return transaction, lines
 

@@ -165,14 +165,18 @@ class ConstraintService:
 
     # ---- topology ------------------------------------------------------------------------------
 
-    def replan(self, delta: Delta) -> tuple[Callable[[], None], tuple[Report, ...]]:
+    def replan(
+        self, delta: Delta, again: Iterable[TePath] = ()
+    ) -> tuple[dict[ConstraintKey, TePath], Callable[[], None], tuple[Report, ...]]:
         """Find other TE paths after a change of the topology or of the free bandwidth.
 
-        Returns a function that frees the labels of the old paths, to be called once they are unused, and
-        the events about constraints.
+        Returns the paths that were replaced, a function that frees their labels, to be called once they are
+        unused, and the events about constraints. ``again``: paths that were given up by `turn_back` since the
+        last call.
         """
         plan = self._te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}
+        given_up = list(again)
         for network in {key[0] for key in plan}:
             own = {key: te_path for key, te_path in plan.items() if key[0] == network}
             old |= {key: self._te_paths.of(network)[key] for key in own}
@@ -181,14 +185,25 @@ class ConstraintService:
             except LabelsExhausted as error:
                 without = {k: replace(c, edges=(), label=None, degraded=str(error)) for k, c in own.items()}
                 self._te_paths.commit(network, without, all_of_them=False)
-        for network in {key[0] for key in plan}:
+        turned = plan.keys() | {te_path.key for te_path in given_up}
+        for network in {key[0] for key in turned} & self._state.rulesdb.networks.keys():
             record = self._state.rulesdb.networks[network]
-            self._compile(record, [key for key in plan if key[0] == network], delta)
+            self._compile(record, [key for key in turned if key[0] == network], delta)
         outcomes = (self._outcome(was, self._te_paths.of(key[0])[key]) for key, was in old.items())
         reports = tuple(report for report in outcomes if report is not None)
         self.police_links(delta)
-        labels = labels_of(old.values())
-        return lambda: self._te_paths.free(labels), reports
+        labels = labels_of([*old.values(), *given_up])
+        return old, lambda: self._te_paths.free(labels), reports
+
+    def turn_back(self, old: Mapping[ConstraintKey, TePath]) -> list[TePath]:
+        """Give constraints the paths again that `replan` has replaced. Returns the others. Compiles none."""
+        given_up = []
+        for network in {key[0] for key in old}:
+            known = self._te_paths.of(network)
+            own = {key: te_path for key, te_path in old.items() if key in known}
+            given_up += [known[key] for key in own]
+            self._te_paths.restore(network, {**known, **own})
+        return given_up
 
     def _outcome(self, was: TePath, now: TePath) -> Report | None:
         if was.degraded and now.degraded:

@@ -35,6 +35,10 @@ class DeferredRemovals:
         """Whether deferred removals of an operation on this network are left."""
         return any(uuid in (transaction.networks or ()) for transaction in self.transactions)
 
+    def is_awaited(self, transaction: Transaction) -> bool:
+        """Whether a switch may still send into the old paths of a reroute, which therefore have to stay."""
+        return not transaction.awaited.isdisjoint(self._state.doubted)
+
     def due(self, transaction: Transaction) -> Plan:
         """All that is left of a transaction's deferred removals, which have waited long enough. Call its
         ``cleanup`` when the plan is carried out."""

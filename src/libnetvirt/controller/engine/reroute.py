@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry
+from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry, removes
 from libnetvirt.controller.dataplane.installed import Delta, PathDelta
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.deferred_removals import is_path
@@ -31,7 +31,8 @@ from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.topology.pathfinder import COST_AVOIDED, COST_UNREACHABLE, Edge
+from libnetvirt.controller.qos.te_paths import TePath
+from libnetvirt.controller.topology.pathfinder import COST_AVOIDED, COST_UNREACHABLE, Edge, Flows, Topology
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
 
@@ -55,24 +56,31 @@ class Reroute:
         #: how often paths were computed again, and how many paths to a switch have changed
         self.count = 0
         self.moved = 0
+        # Of reroutes that were turned back, what the next one has to remove: outer labels with the egress
+        # switches of their tunnels, and the paths of constraints.
+        self._given_up: tuple[_Replaced, list[TePath]] | None = None
 
-    def plan(self, capacities: bool = False) -> Transaction | None:
+    def plan(self, capacities: bool = False, before: Topology | None = None) -> Transaction | None:
         """Compute paths again; None if all stay as they are.
 
-        ``capacities``: whether links may have other capacities, latencies or costs than before.
+        ``capacities``: whether links may have other capacities, latencies or costs than before. ``before``:
+        the topology that the present paths were computed from, if that was replaced since.
         """
         state = self._state
-        before = state.paths.edges
+        before = before or state.paths.topology
         self._hold_rules()
-        if not self.update_paths() and not capacities and not state.te_paths.plan_reroute():
+        held = dict(state.held)
+        nothing_to_do = not self.update_paths() and self._given_up is None and not capacities
+        if nothing_to_do and not state.te_paths.plan_reroute():
             return None
-        was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
+        was, now = ({(e.source, e.source_port) for e in edges} for edges in (before[0], state.paths.edges))
         if was - now:
             self._restart.substrate_changed()
-        delta = PathDelta()
+        delta, units = PathDelta(), state.installed.remember()
         self._units.compile_links(delta)
         queues = self._constraints.queue_config()
-        free_labels, outcomes = self._constraints.replan(delta)
+        (given_up, te_paths), self._given_up = self._given_up or ({}, []), None
+        old, free_labels, outcomes = self._constraints.replan(delta, te_paths)
         replaced: _Replaced = {}
         moved: list[int] = []
         for kind, users in state.tunnel_users.items():
@@ -82,6 +90,8 @@ class Reroute:
             moved.append(route.first[0])
         moved += self._turn_hosts(delta)
         state.installed.keep_reclaimed(delta)
+        state.installed.forget()
+        replaced |= given_up
 
         def cleanup() -> Effects:
             for kind, label in replaced:
@@ -94,15 +104,39 @@ class Reroute:
         egresses = dict.fromkeys(moved)
         self.count += 1
         self.moved += len(egresses)
-        return Transaction(
-            delta.plan(),
+        plan = delta.plan()
+        work = Transaction(
+            plan,
             None,
             cleanup=cleanup,
             effects=Effects(events=(*outcomes, *map(_moved, egresses))),
             deferred=deferred,
             replaced=replaced,
             queues=queues,
+            relies_on=frozenset(filter(state.takes_rules, plan.switches)),
         )
+
+        def unconfirmed(number: int, switches: set[int]) -> Effects:
+            if number >= plan.receiving:
+                one = plan.rounds[number]
+                given = {dpid for dpid in switches if not all(map(removes, one[dpid]))}
+                state.doubted |= given
+                work.awaited |= given
+                return REROUTE if given else NOTHING
+            state.doubted |= switches
+            work.stopped = True
+            state.paths.update(*before)
+            state.held = held
+            state.installed.turn_back(units, delta, number + 1, deferred)
+            given_back = self._constraints.turn_back(old)
+            labels = {at: replaced[at] for at in given_up}
+            for (kind, label), egress in replaced.items() - given_up.items():
+                labels[kind, state.labels.spaces[kind].turn_back(egress, label)] = egress
+            self._given_up = labels, [*te_paths, *given_back]
+            return REROUTE
+
+        work.unconfirmed = unconfirmed
+        return work
 
     def update_paths(self) -> bool:
         """Give PathFinder the links that can be used now. Returns whether they differ from before."""
@@ -140,7 +174,7 @@ class Reroute:
         """Note what the switches hold that have become unreachable since paths were computed: they are not
         connected, or do not answer."""
         state = self._state
-        unreachable = {dpid for dpid in state.paths.switches if not state.control.is_reachable(dpid)}
+        unreachable = {dpid for dpid in state.paths.switches if not state.takes_rules(dpid)}
         for dpid in state.held.keys() - unreachable:
             del state.held[dpid]
         new = unreachable - state.held.keys()
@@ -148,32 +182,41 @@ class Reroute:
             return
         for dpid in new:
             state.held[dpid] = {}
-        for (kind, egress), ingresses in self._ends().items():
-            tree, walked = state.paths.tree(egress, kind), {egress}
+        for (whose, egress), ingresses in self._ends().items():
+            kind, network = (whose, "") if isinstance(whose, Encapsulation) else (Encapsulation.NATIVE, whose)
+            tree, walked = state.paths.tree(egress, kind, network), {egress}
             for here in ingresses:
                 while here not in walked and here in tree:
                     walked.add(here)
                     link = tree[here]
                     for dpid in new.intersection((here, link.destination)):
-                        state.held[dpid].setdefault(egress, set()).add((link.source, link.source_port))
+                        state.held[dpid].setdefault((whose, egress), set()).add(
+                            (link.source, link.source_port)
+                        )
                     here = link.destination
+
+    def confirmed(self, dpid: int) -> Effects:
+        """A switch was compared with its expected entries, and has them now."""
+        if dpid not in self._state.doubted:
+            return NOTHING
+        self._state.doubted.discard(dpid)
+        return REROUTE
 
     def doubt(self, dpid: int) -> Effects:
         """A switch has failed while it was given rules. It may hold them or not, so paths avoid it."""
         self._state.held[dpid] = {}
         return REROUTE
 
-    def _ends(self) -> dict[tuple[Encapsulation, int], set[int]]:
-        """The switches that frames of any network leave at, by encapsulation, each with those where they
-        enter."""
-        ends: dict[tuple[Encapsulation, int], set[int]] = {}
+    def _ends(self) -> dict[Flows, set[int]]:
+        """The switches that frames leave at, each with those where they enter."""
+        ends: dict[Flows, set[int]] = {}
         for kind, users in self._state.tunnel_users.items():
             for egress in users.by_egress:
                 ends.setdefault((kind, egress), set()).update(users.ingresses(egress))
         for record in self._state.rulesdb:
             if record.tunnel is None:
                 for egress in record.by_switch:
-                    ends.setdefault((Encapsulation.NATIVE, egress), set()).update(record.by_switch)
+                    ends[record.uuid, egress] = set(record.by_switch)
         return ends
 
     # ---- what moves ----------------------------------------------------------------------------
@@ -223,7 +266,7 @@ class Reroute:
         path is changed in place, at the risk of frames that are under way.
         """
         state = self._state
-        if not all(state.control.is_reachable(d) for d in switches if d in state.switches):
+        if not all(state.takes_rules(d) for d in switches if d in state.switches):
             return {}
         space = self._state.labels.spaces[kind]
         old = space.tunnel(egress).label
@@ -231,6 +274,9 @@ class Reroute:
             space.relabel(egress)
         except LabelsExhausted:
             return {}
+        # Switches that cannot be reached have no rules for the new label.
+        for dpid, links in state.held.items():
+            state.held[dpid] = {flows: ends for flows, ends in links.items() if flows != (kind, egress)}
         return {(kind, old): egress}
 
     def _turn_hosts(self, delta: PathDelta) -> list[int]:

@@ -42,7 +42,7 @@ from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
 from libnetvirt.controller.topology.link_probes import LinkProbes
 from libnetvirt.controller.topology.link_state import Control
-from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder, parts
+from libnetvirt.controller.topology.pathfinder import Edge, Flows, LinkEnd, PathFinder, parts
 from libnetvirt.controller.topology.trust import Trust
 from libnetvirt.model import Encapsulation
 
@@ -103,8 +103,10 @@ class ControllerState:
         self.discovery = Discovery(secret, options.lldp_interval)
         self.control = ControlWatch(options.lldp_interval, self.discovery.timeout, options.hold)
         #: for the switches that could not be given rules when paths were computed last, the links by which
-        #: frames enter and leave them by those that they hold, by egress
-        self.held: dict[int, dict[int, set[LinkEnd]]] = {}
+        #: frames enter and leave them by those that they hold
+        self.held: dict[int, dict[Flows, set[LinkEnd]]] = {}
+        #: the switches that have not confirmed a reroute, until they are compared with their expected entries
+        self.doubted: set[int] = set()
         self.latency = LinkLatency(secret)
         self.link_probes = LinkProbes(secret, options.link_mtu, options.lldp_interval)
         #: encapsulations that operations have tried to use, and when
@@ -174,6 +176,10 @@ class ControllerState:
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
 
+    def takes_rules(self, dpid: int) -> bool:
+        """Whether paths may count on a switch to take rules."""
+        return dpid not in self.doubted and self.control.is_reachable(dpid)
+
     def can_probe(self, edge: Edge) -> bool:
         """Whether both switches of a link answer, so that a probe can be sent and can come up."""
         return self.control.is_reachable(edge.source) and self.control.is_reachable(edge.destination)
@@ -207,13 +213,22 @@ class ControllerState:
     def confirmed_parts(self) -> Mapping[int, tuple[int, str]]:
         """The parts that the substrate has without unconfirmed links: for each switch a number of its part,
         and why a link that leads out of the part is unconfirmed. Empty if no link is unconfirmed."""
-        doubts = self.discovery.unconfirmed()
+        doubts = {**self._doubts(), **self.discovery.unconfirmed()}
         if not doubts:
             return {}
         if self._parts_of != (self.paths.edges, doubts):
             self._parts_of = self.paths.edges, doubts
             self._parts = parts(self.paths.edges, doubts)
         return self._parts
+
+    def _doubts(self) -> dict[LinkEnd, str]:
+        """The links of switches that have not confirmed a reroute, and why they are unconfirmed."""
+        return {
+            (edge.source, edge.source_port): f"switch {switch_text(dpid)} has not confirmed its rules"
+            for dpid in sorted(self.doubted)
+            for edge in self.paths.edges
+            if dpid in (edge.source, edge.destination)
+        }
 
     def why_unseen(self, dpid: int, control: Control) -> str:
         """Why it is not known what a switch does, of which this is known; empty if it answers."""

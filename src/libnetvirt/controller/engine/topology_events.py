@@ -146,7 +146,7 @@ class TopologyEvents:
         silent = state.control.end_round({dpid for dpid, _ in state.discovery.link_ends()}, now)
         if silent and state.discovery.avoid(silent):
             effects |= REROUTE
-        if any(map(state.control.is_reachable, state.held)):
+        if any(map(state.takes_rules, state.held)):
             effects |= REROUTE
         if state.discovery.expire(now, lambda a, b, since: self._judge(a, b, since, now)):
             effects |= REROUTE
@@ -228,6 +228,7 @@ class TopologyEvents:
             del state.switches[dpid]
             self._units.drop_base(dpid, Delta())
             state.control.remove_switch(dpid)
+            state.doubted.discard(dpid)
             state.ownership.markers.pop(dpid, None)
             state.trust.remove(dpid)
             self._restart.remove_switch(dpid)

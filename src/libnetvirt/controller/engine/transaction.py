@@ -47,3 +47,11 @@ class Transaction:
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     #: the queues that ports had before
     queues: QueueConfig = field(default_factory=dict)
+    #: of a reroute, the switches that have to confirm each round that they are part of
+    relies_on: frozenset[int] = frozenset()
+    #: called with the number of a round (from 0), and with those of `relies_on` that have not confirmed it
+    unconfirmed: Callable[[int, set[int]], Effects] | None = None
+    #: whether that has ended it: no further round must be sent, and there is nothing to clean up
+    stopped: bool = False
+    #: switches that have not confirmed what sends into the new paths: they may send into the old ones
+    awaited: set[int] = field(default_factory=set)

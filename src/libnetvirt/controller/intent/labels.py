@@ -181,6 +181,13 @@ class LabelSpace:
         self._set_tunnel(dpid, tunnel)
         return tunnel
 
+    def turn_back(self, dpid: int, label: int) -> int:
+        """Give a tunnel the outer label again that :meth:`relabel` has replaced. Returns the other one, which
+        stays allocated until :meth:`free_outer`."""
+        tunnel = self._tunnels[dpid]
+        self._set_tunnel(dpid, Tunnel(tunnel.number, label))
+        return tunnel.label
+
     def allocate_outer(self) -> int:
         """Allocate an outer label for a TE path. It is in use until :meth:`free_outer`. Raises
         LabelsExhausted."""

@@ -382,7 +382,7 @@ class OnDemandFlows:
         cause them to be removed at a time when their destinations are not known.
         """
         self.changed()
-        best: dict[tuple[Edge, ...], bool] = {}
+        best: dict[tuple[str, tuple[Edge, ...]], bool] = {}
 
         def stale(pair: PairFlows) -> bool:
             if pair.path_template is None:
@@ -390,12 +390,13 @@ class OnDemandFlows:
             edges = pair.path_template.edges
             if not edges:
                 return False
-            kept = best.get(edges)
+            network = pair.origin[0]
+            kept = best.get((network, edges))
             if kept is None:
                 ends = edges[0].source, edges[-1].destination
-                path = self._paths.path(*ends, Encapsulation.NATIVE) or ()
+                path = self._paths.path(*ends, Encapsulation.NATIVE, network) or ()
                 # Whatever they cost now.
-                kept = best[edges] = [e.ends for e in path] == [e.ends for e in edges]
+                kept = best[network, edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept
 
         return self.remove_where(stale)

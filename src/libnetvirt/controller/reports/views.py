@@ -243,7 +243,7 @@ def path_links(state: ControllerState, source: Attachment, destination: Attachme
     te_path = state.te_paths.of(key[0]).get(key)
     steered = te_path is not None and not te_path.degraded
     ends, kind = (source.dpid, destination.dpid), source.network.encapsulation
-    return te_path.edges if te_path and steered else state.paths.path(*ends, kind)
+    return te_path.edges if te_path and steered else state.paths.path(*ends, kind, key[0])
 
 
 def _path_mtu(state: ControllerState, record: NetworkRecord, edges: Sequence[Edge]) -> int:

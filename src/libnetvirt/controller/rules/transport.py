@@ -74,7 +74,7 @@ class Transports:
         LabelsExhausted.
         """
         if record.tunnel is None:
-            return self._native(dpid, egress)
+            return self._native(record.uuid, dpid, egress)
         tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         inner = space.service(egress, record.uuid)
         ingress_actions = (
@@ -84,8 +84,8 @@ class Transports:
         )
         return Transport(ingress_actions, (TransportHop(egress, *arrival(record)),))
 
-    def _native(self, dpid: int, egress: int) -> Transport | None:
-        edges = self._paths.path(dpid, egress, Encapsulation.NATIVE)
+    def _native(self, network: str, dpid: int, egress: int) -> Transport | None:
+        edges = self._paths.path(dpid, egress, Encapsulation.NATIVE, network)
         if not edges:
             return None
         out: list[Actions] = [(self._link_output.out(edge.source, edge.source_port),) for edge in edges]

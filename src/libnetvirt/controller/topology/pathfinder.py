@@ -47,9 +47,14 @@ class Edge:
 
 #: the links to take towards one switch, by the switch they leave
 Tree = dict[int, Edge]
+#: whose frames: those of all tunnels of an encapsulation, or of a native network (its uuid), which has rules
+#: of its own; and the switch that they are for
+Flows = tuple[Encapsulation | str, int]
 #: for each switch that cannot be given rules, the links by which frames enter and leave it by those that it
-#: holds, by the switch that they are for
-Held = Mapping[int, Mapping[int, Set[LinkEnd]]]
+#: holds
+Held = Mapping[int, Mapping[Flows, Set[LinkEnd]]]
+# The links that each of these switches holds rules for, of some frames.
+_HeldLinks = tuple[tuple[int, frozenset[LinkEnd]], ...]
 
 
 def is_avoided(edge: Edge) -> bool:
@@ -74,6 +79,10 @@ class Unfit:
         return bool(self.failed or self.unproven)
 
 
+#: what `PathFinder.update` takes
+Topology = tuple[frozenset[Edge], Held, Mapping[Encapsulation, Unfit]]
+
+
 @dataclass(slots=True)
 class _Graph:
     """The links that frames of an encapsulation can take. ``reverse``: with each edge turned around."""
@@ -81,7 +90,7 @@ class _Graph:
     nodes: dict[int, int] = field(default_factory=dict)
     reverse: rustworkx.PyDiGraph[int, Edge] = field(default_factory=rustworkx.PyDiGraph)
     out: dict[int, list[Edge]] = field(default_factory=dict)
-    trees: dict[int, Tree] = field(default_factory=dict)
+    trees: dict[tuple[int, _HeldLinks], Tree] = field(default_factory=dict)
 
     @classmethod
     def of(cls, edges: Iterable[Edge]) -> _Graph:
@@ -113,6 +122,11 @@ class PathFinder:
     def edges(self) -> frozenset[Edge]:
         """The edges in use."""
         return self._edges
+
+    @property
+    def topology(self) -> Topology:
+        """What `update` was called with last."""
+        return self._edges, self._held, self._unfit
 
     @property
     def switches(self) -> Collection[int]:
@@ -153,18 +167,23 @@ class PathFinder:
             any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source, kind)) for edge in edges
         )
 
-    def tree(self, destination: int, kind: Encapsulation | None = None) -> Tree:
-        """The edge to take towards ``destination``, for every switch that has a path to it. ``kind``: with
-        frames of this encapsulation."""
-        graph = self._graph(kind)
-        tree = graph.trees.get(destination)
+    def tree(self, destination: int, kind: Encapsulation | None = None, network: str = "") -> Tree:
+        """The edge to take towards ``destination``, for every switch that has a path to it.
+
+        ``kind``: with frames of this encapsulation; ``network``: if it is native, with those of this network.
+        Without these, a switch that cannot be given rules counts as holding those of all frames.
+        """
+        graph, held = self._graph(kind), self._held_links(destination, kind, network)
+        tree = graph.trees.get((destination, held))
         if tree is None:
-            tree = graph.trees[destination] = _build_tree(graph, destination, self._costs(destination))
+            tree = graph.trees[destination, held] = _build_tree(graph, destination, _costs(held))
         return tree
 
-    def path(self, source: int, destination: int, kind: Encapsulation | None = None) -> list[Edge] | None:
+    def path(
+        self, source: int, destination: int, kind: Encapsulation | None = None, network: str = ""
+    ) -> list[Edge] | None:
         """The edges of the shortest path: empty within one switch, None if there is no path."""
-        tree = self.tree(destination, kind)
+        tree = self.tree(destination, kind, network)
         path: list[Edge] = []
         while source != destination:
             edge = tree.get(source)
@@ -187,18 +206,31 @@ class PathFinder:
             )
         return graph
 
-    def _costs(self, destination: int) -> Callable[[Edge], float]:
-        """The cost of each edge on the way to a switch."""
+    def _held_links(self, destination: int, kind: Encapsulation | None, network: str) -> _HeldLinks:
         if not self._held:
-            return lambda edge: edge.cost
-        held = {dpid: links.get(destination, frozenset()) for dpid, links in self._held.items()}
+            return ()
+        whose: Encapsulation | str | None = network if kind is Encapsulation.NATIVE else kind
+        if whose:
+            flows = whose, destination
+            return tuple((dpid, frozenset(links.get(flows, ()))) for dpid, links in self._held.items())
+        return tuple(
+            (dpid, frozenset(link for (_, to), ends in links.items() if to == destination for link in ends))
+            for dpid, links in self._held.items()
+        )
 
-        def cost(edge: Edge) -> float:
-            link = edge.source, edge.source_port
-            unheld = sum(link not in held[d] for d in (edge.source, edge.destination) if d in held)
-            return edge.cost % COST_UNREACHABLE + unheld * COST_UNREACHABLE
 
-        return cost
+def _costs(held_links: _HeldLinks) -> Callable[[Edge], float]:
+    """The cost of each edge."""
+    if not held_links:
+        return lambda edge: edge.cost
+    held = dict(held_links)
+
+    def cost(edge: Edge) -> float:
+        link = edge.source, edge.source_port
+        unheld = sum(link not in held[d] for d in (edge.source, edge.destination) if d in held)
+        return edge.cost % COST_UNREACHABLE + unheld * COST_UNREACHABLE
+
+    return cost
 
 
 def _build_tree(graph: _Graph, destination: int, cost: Callable[[Edge], float]) -> Tree:

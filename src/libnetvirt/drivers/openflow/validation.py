@@ -198,16 +198,16 @@ class Validator:
                 )
         held = set(entry.by_switch) if entry else set()
         self._check_transit(touched.keys() - held, switches, kind)
-        self._check_reachable(touched.keys() - held, switches, kind)
+        self._check_reachable(network.uuid, touched.keys() - held, switches, kind)
 
-    def _check_reachable(self, joining: Set[int], switches: Set[int], kind: Encapsulation) -> None:
+    def _check_reachable(self, uuid: str, joining: Set[int], switches: Set[int], kind: Encapsulation) -> None:
         """Raise NoPath if a path between switches, to or from one that joins a network, leads through a
         switch that cannot be given rules."""
         paths, control = self._state.paths, self._state.control
         if all(map(control.is_present, paths.switches)):
             return
         for egress in sorted(switches):
-            tree, walked = paths.tree(egress, kind), {egress}
+            tree, walked = paths.tree(egress, kind, uuid), {egress}
             for here in sorted(switches if egress in joining else joining):
                 while here not in walked and here in tree:
                     walked.add(here)

@@ -8,11 +8,13 @@ from libnetvirt.controller.topology.pathfinder import (
     COST_AVOIDED,
     COST_UNREACHABLE,
     Edge,
+    Held,
     PathFinder,
     is_avoided,
     is_unreachable,
     parts,
 )
+from libnetvirt.model import Encapsulation
 
 
 def _ring(*extra: Edge) -> list[Edge]:
@@ -26,7 +28,7 @@ def _dearer(edges: list[Edge], switch: int, cost: float) -> list[Edge]:
 
 
 def _way(paths: PathFinder, a: int, b: int) -> list[int]:
-    return [edge.destination for edge in paths.path(a, b) or ()]
+    return [edge.destination for edge in paths.path(a, b, Encapsulation.VLAN) or ()]
 
 
 def test_links_to_be_avoided_are_taken_where_there_is_no_other_way() -> None:
@@ -42,13 +44,26 @@ def test_a_switch_that_cannot_be_given_rules_is_passed_where_it_holds_some() -> 
     """2 holds rules for 3, from 1; 4 holds none."""
     edges = _dearer(_dearer(_dearer(_ring(), 2, COST_UNREACHABLE), 4, COST_UNREACHABLE), 2, COST_AVOIDED)
     paths = PathFinder()
-    held = {2: {3: {(1, 92), (2, 93)}}, 4: {}}
+    held: Held = {2: {(Encapsulation.VLAN, 3): {(1, 92), (2, 93)}}, 4: {}}
     assert paths.update(edges, held)
     assert not paths.update(edges, held)
     assert _way(paths, 1, 3) == [2, 3]
     # The way back is not held: neither switch is better, but 2 is to be avoided.
     assert _way(paths, 3, 1) == [4, 1]
-    assert paths.update(edges, {2: {}, 4: {3: {(1, 94), (4, 93)}}})
+    assert paths.update(edges, {2: {}, 4: {(Encapsulation.VLAN, 3): {(1, 94), (4, 93)}}})
+    assert _way(paths, 1, 3) == [4, 3]
+
+
+def test_what_such_a_switch_holds_of_a_native_network_is_of_no_use_to_another() -> None:
+    """2 holds rules of network "a" for 3, from 1; 4 holds none, and is to be avoided less."""
+    edges = _dearer(_dearer(_ring(), 2, COST_UNREACHABLE + COST_AVOIDED), 4, COST_UNREACHABLE)
+    paths = PathFinder()
+    paths.update(edges, {2: {("a", 3): {(1, 92), (2, 93)}}, 4: {}})
+    ways = {
+        network: [e.destination for e in paths.path(1, 3, Encapsulation.NATIVE, network) or ()]
+        for network in ("a", "b", "")
+    }
+    assert ways == {"a": [2, 3], "b": [4, 3], "": [2, 3]}
     assert _way(paths, 1, 3) == [4, 3]
 
 

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from libnetvirt import operation_id
@@ -220,7 +221,7 @@ class TransactionExecutor:
                 transaction, lines = self._core.capacity_reload.plan(capacities, degrade, self._now())
                 # Paths were just computed again.
                 self._pending.take_reroute()
-                await self._move(self._planned(transaction))
+                await self._move(transaction)
             self.follow_up()
             return lines
 
@@ -259,7 +260,7 @@ class TransactionExecutor:
                         # Links that have been seen to pass are kept for the next run.
                         await self._persistence.store_facts()
                         continue
-                    await self._move(self._planned(rerouted))
+                    await self._move(rerouted)
                     self._pending.add(self._core.links.ready(self._now()))
                 self._reporter.links(before)
         finally:
@@ -267,11 +268,19 @@ class TransactionExecutor:
         self._reporter.states(self._now())
 
     async def _move(self, transaction: Transaction) -> None:
-        """Carry out a transaction that moves paths."""
-        with self._under_way(transaction.networks):
-            await self._persistence.store_facts()
-            await self.provisioner.reconcile(transaction.queues)
-            await self._execute(transaction, tolerant=True)
+        """Carry out a transaction that moves paths. If it is stopped, paths are computed again, without the
+        switches that have not confirmed it: each time there are fewer."""
+        while True:
+            with self._under_way(transaction.networks):
+                await self._persistence.store_facts()
+                await self.provisioner.reconcile(transaction.queues)
+                await self._execute(transaction, tolerant=True)
+            if not transaction.stopped:
+                break
+            again = self._core.reroute.plan(self._pending.take_reroute())
+            assert again is not None, "there are rules to remove"
+            transaction = again
+        self._planned(transaction)
         await self._finish(transaction)
 
     @contextmanager
@@ -311,6 +320,8 @@ class TransactionExecutor:
             self._publish("switch.mended", text, switch=name)
         await self.provisioner.reconcile()
         await self._execute(transaction, tolerant=True)
+        if not session.ended and session not in self._unresponsive:
+            self._pending.add(self._core.reroute.confirmed(session.dpid))
 
     async def _compare_all(self, switches: Iterable[int]) -> None:
         """Give switches their expected entries. One that is not connected is compared when it connects, one
@@ -345,7 +356,8 @@ class TransactionExecutor:
         ended.
 
         While others wait for the lock, a switch has ``yield_after`` seconds to answer. Then, if ``tolerant``,
-        the transaction goes on without it; else Unresponsive is raised.
+        the transaction goes on without it; else Unresponsive is raised. A reroute decides itself whether it
+        goes on without switches that it relies on.
         """
         if yield_after is None:
             yield_after = self._connections.confirm_timeout * FOLLOW_UP_SHARE
@@ -361,15 +373,32 @@ class TransactionExecutor:
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)
                 }
-                if tolerant:
+                if tolerant and transaction.unconfirmed is None:
                     self._given |= {s for s in asked.values() if not all(map(removes, one[s.dpid]))}
                 await self._confirmed(asked, tolerant, yield_after)
                 self._given -= {s for s in asked.values() if s not in self._unresponsive}
+                if number > 0 and self._is_stopped(transaction, number - 1, asked):
+                    break
                 if number in passing:
                     await self._caches.passed(passing[number], yield_after)
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
+
+    def _is_stopped(
+        self, transaction: Transaction, number: int, asked: Mapping[Confirmation, Session]
+    ) -> bool:
+        """Whether a reroute ends with this round (from 0), because of switches that have not confirmed it."""
+        if transaction.unconfirmed is None:
+            return False
+        confirmed = {s.dpid for t, s in asked.items() if t.done() and not t.cancelled() and not t.exception()}
+        missing = transaction.relies_on & transaction.plan.rounds[number].keys() - confirmed
+        if missing:
+            self._pending.add(transaction.unconfirmed(number, set(missing)))
+            names = ", ".join(map(switch_text, sorted(missing)))
+            what = "the old paths stay" if transaction.stopped else "what leads to the old paths stays"
+            log.warning("reroute: no confirmation from switch %s, so %s", names, what)
+        return transaction.stopped
 
     @staticmethod
     def _cache_passes(transaction: Transaction) -> dict[int, set[int]]:
@@ -391,8 +420,10 @@ class TransactionExecutor:
         )
         unanswered = {t: s for t, s in asked.items() if t in pending or s in self._unresponsive}
         for task, session in unanswered.items():
-            recovery = self._recover(session, task, self._unresponsive.recovery(session), tolerant)
-            self._unresponsive.add(session, self._tasks.spawn(recovery))
+            earlier = self._unresponsive.recovery(session)
+            recovery = self._tasks.spawn(self._recover(session, task, earlier, tolerant))
+            self._unresponsive.add(session, recovery)
+            recovery.add_done_callback(partial(self._recovered, session))
         for task, session in asked.items():
             error = None if task in unanswered else task.exception()
             if error is None:
@@ -423,6 +454,12 @@ class TransactionExecutor:
             if not session.ended:
                 await self._compare(session)
 
+    def _recovered(self, session: Session, _: object) -> None:
+        """Let paths use a late switch again, which has answered and was compared."""
+        if not session.ended and session not in self._unresponsive:
+            self._pending.add(self._core.reroute.confirmed(session.dpid))
+            self.follow_up()
+
     async def _finish(self, transaction: Transaction) -> None:
         """Clean up behind a transaction: at once, or together with its deferred removals."""
         if transaction.deferred.remove:
@@ -434,6 +471,9 @@ class TransactionExecutor:
 
     async def _finish_later(self, transaction: Transaction) -> None:
         await asyncio.sleep(LINGER)
+        if self._core.deferred.is_awaited(transaction):
+            self._tasks.spawn(self._finish_later(transaction))
+            return
         async with self.lock:
             due = Transaction(self._core.deferred.due(transaction), frozenset())
             await self._execute(due, tolerant=True)
