@@ -422,7 +422,7 @@ def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cancelled_change_is_a_conflict() -> None:
     async def main() -> None:
         operations = Operations()
-        running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))  # type: ignore[arg-type]
+        running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         operations.cancel()

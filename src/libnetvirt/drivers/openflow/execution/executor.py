@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from libnetvirt import operation_id
+from libnetvirt import operation_id, progress
 from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.engine.controller import LINGER, Controller, Transaction
 from libnetvirt.controller.engine.effects import REROUTE, PendingEffects
@@ -261,7 +261,7 @@ class TransactionExecutor:
 
     async def _follow_events(self) -> None:
         # Events of any cause, whichever operation it was that started this task.
-        with operation_id.of(""):
+        with operation_id.of(""), progress.told_to(None):
             await self._follow_up()
 
     async def _follow_up(self) -> None:
@@ -375,7 +375,10 @@ class TransactionExecutor:
         try:
             passing = self._cache_passes(transaction)
             overtaken = self._core.deferred.overtaken().rounds
-            for number, one in enumerate((*overtaken, *transaction.plan.rounds), 1 - len(overtaken)):
+            rounds = (*overtaken, *transaction.plan.rounds)
+            for number, one in enumerate(rounds, 1 - len(overtaken)):
+                if not tolerant:
+                    progress.tell(number - 1 + len(overtaken), len(rounds))
                 if log.isEnabledFor(logging.DEBUG):
                     parts = (f"{len(one[d])} to switch {switch_text(d)}" for d in sorted(one))
                     log.debug("messages of a round: %s", ", ".join(parts))
@@ -389,6 +392,8 @@ class TransactionExecutor:
                 self._given -= {s for s in asked.values() if s not in self._unresponsive}
                 if number in passing:
                     await self._caches.passed(passing[number], yield_after)
+            if not tolerant:
+                progress.tell(len(rounds), len(rounds))
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
