@@ -346,11 +346,10 @@ def test_a_change_whose_reply_is_lost_is_sent_again_and_carried_out_once(
             assert proxy.lost == 2
             await far.close()
         assert list(await remote.networks()) == []
-        kinds = [(await anext(following)).kind for _ in range(4)]
-        assert [kind for kind in kinds if kind.startswith("network")] == [
-            "network.created",
-            "network.removed",
-        ]
+        kinds: list[str] = []
+        while "network.removed" not in kinds:
+            kinds.append((await anext(following)).kind)
+        assert kinds.count("network.created") == 1
 
     run(tmp_path, work)
 
