@@ -1,4 +1,4 @@
-"""How far an operation is: told by what carries it out, to whoever wants to know.
+"""How far an operation is: told by what carries it out, to the task that it is for.
 
 It goes with the task, and with the tasks that this one starts (:mod:`contextvars`).
 """

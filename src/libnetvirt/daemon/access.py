@@ -65,9 +65,9 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?|/v1/operations(/[^/]+)?", "read"),
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|access|openapi\.json)", "read"),
     _rule("POST", r"/v1/(checks|forecasts)", "read"),
-    _rule("POST", r"/v1/(changes|repairs)", "operate"),
+    _rule("POST", r"/v1/(changes|repairs|operations/[^/]+/cancel)", "operate"),
     _rule("POST", r"/v1/verifications", "operate", whole=True),
-    _rule("DELETE", r"/v1/(changes|operations)/[^/]+", "operate"),
+    _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),
 )
 _ALL_ELSE: Final = _rule("", "", "admin", whole=True)

@@ -128,7 +128,7 @@ def operations(serving: Serving) -> APIRouter:
         await serving.operations.wait(found, wait)
         return _told(found)
 
-    @router.delete("/operations/{operation}", response_model=OperationReport)
+    @router.post("/operations/{operation}/cancel", response_model=OperationReport)
     async def cancel(request: Request, operation: str) -> Response:
         """Cancel a running operation: it is undone as a whole, unless it is completed by then. Replies when
         it has ended, and tells how; one that has ended is left as it is."""

@@ -96,7 +96,7 @@ def test_an_operation_that_waits_for_a_switch_is_seen_cancelled_and_leaves_nothi
         assert [(one["id"], one["kind"], one["network"]) for one in running] == [
             (name, "create", network.uuid)
         ]
-        ended = client.delete(f"/operations/{name}")
+        ended = client.post(f"/operations/{name}/cancel")
         assert (ended.status_code, ended.json()["state"]) == (200, "cancelled")
         assert now() == ended.json()
         assert network.uuid not in {one.uuid for one in harness.connection.descriptions()}

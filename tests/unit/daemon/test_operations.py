@@ -85,15 +85,15 @@ def test_cancelling_undoes_a_change_and_tells_how_it_ended() -> None:
         driver.hold()
         place = await begun(client, {"after": BLUE})
         await driver.arrived.wait()
-        reply = await client.delete(place)
+        reply = await client.post(f"{place}/cancel")
         assert (reply.status_code, reply.json()["state"]) == (200, "cancelled")
         assert (await client.get("/networks")).json() == []
         # Once more, it is told the same.
-        assert (await client.delete(place)).json() == reply.json() == await ended(client, place)
+        assert (await client.post(f"{place}/cancel")).json() == reply.json() == await ended(client, place)
         driver.go.set()
         place = await begun(client, {"after": BLUE})
         await ended(client, place)
-        assert (await client.delete(place)).json()["state"] == "succeeded"
+        assert (await client.post(f"{place}/cancel")).json()["state"] == "succeeded"
         assert len((await client.get("/networks")).json()) == 1
 
     run(work)
@@ -196,7 +196,7 @@ def test_what_cannot_be_undone_cannot_be_cancelled() -> None:
         driver.go = asyncio.Event()
         reply = await client.post("/repairs", json={}, headers=ASYNC)
         place = reply.headers["location"].removeprefix("/v1")
-        assert "cannot be undone" in checked(await client.delete(place), 409, "conflict")["detail"]
+        assert "cannot be undone" in checked(await client.post(f"{place}/cancel"), 409, "conflict")["detail"]
         driver.go.set()
         assert (await ended(client, place))["result"] == ["repaired None False"]
 
@@ -276,7 +276,7 @@ def test_an_operation_that_a_client_waits_for_can_be_cancelled_too() -> None:
         request = asyncio.create_task(client.post("/changes", json={"after": BLUE}))
         await driver.arrived.wait()
         (one,) = (await client.get("/operations")).json()
-        assert (await client.delete(f"/operations/{one['id']}")).json()["state"] == "cancelled"
+        assert (await client.post(f"/operations/{one['id']}/cancel")).json()["state"] == "cancelled"
         checked(await request, 409, "conflict")
         reply = await client.get(f"/operations/{one['id']}")
         assert "the server was restarted" in checked(reply, 404, "not-found")["detail"]
@@ -383,7 +383,7 @@ def test_a_controller_that_stands_by_refers_to_the_one_that_leads() -> None:
             await client.post("/changes", json={"after": BLUE}, headers=ASYNC),
             await client.get("/operations"),
             await client.get("/operations/x"),
-            await client.delete("/operations/x"),
+            await client.post("/operations/x/cancel"),
         ):
             checked(reply, 421, "not-leader")
             assert reply.headers["netvirt-leader"] == "b:1"
@@ -460,15 +460,15 @@ def test_each_client_sees_and_cancels_what_it_may(network: Network, monkeypatch:
                 assert await listed(who) == every
             assert await listed(few) == [("of-few", "few")]
             assert (await ask(few, "GET", "/v1/operations/of-one"))[0] == 404
-            assert (await ask(few, "DELETE", "/v1/operations/of-one"))[0] == 404
-            assert (await ask(reader, "DELETE", "/v1/operations/of-one"))[0] == 403
-            status, refused = await ask(other, "DELETE", "/v1/operations/of-one")
+            assert (await ask(few, "POST", "/v1/operations/of-one/cancel"))[0] == 404
+            assert (await ask(reader, "POST", "/v1/operations/of-one/cancel"))[0] == 403
+            status, refused = await ask(other, "POST", "/v1/operations/of-one/cancel")
             assert (status, refused["code"]) == (403, "access-denied")
             # Of two with the same name, each has its own.
             assert (await ask(other, "GET", "/v1/operations/same"))[1]["token"] == "other"
-            assert (await ask(one, "DELETE", "/v1/operations/same"))[1]["state"] == "cancelled"
-            assert (await ask(few, "DELETE", "/v1/operations/of-few"))[1]["state"] == "cancelled"
-            assert (await ask(admin, "DELETE", "/v1/operations/of-one"))[1]["state"] == "cancelled"
+            assert (await ask(one, "POST", "/v1/operations/same/cancel"))[1]["state"] == "cancelled"
+            assert (await ask(few, "POST", "/v1/operations/of-few/cancel"))[1]["state"] == "cancelled"
+            assert (await ask(admin, "POST", "/v1/operations/of-one/cancel"))[1]["state"] == "cancelled"
             go.set()
             found = (await ask(other, "GET", "/v1/operations/same?wait=20"))[1]
             assert found["state"] == "succeeded"
