@@ -391,6 +391,27 @@ def test_a_controller_that_stands_by_refers_to_the_one_that_leads() -> None:
     run(work, Standby)
 
 
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_server_that_ends_completes_what_is_running_or_undoes_it(undone: bool) -> None:
+    async def work(client: httpx.AsyncClient, driver: Any) -> None:
+        driver.hold()
+        place = await begun(client, {"after": BLUE})
+        await driver.arrived.wait()
+        ending = asyncio.create_task(driver.operations.finish())
+        done, _ = await asyncio.wait({ending}, timeout=0.05)
+        assert not done
+        if undone:
+            driver.operations.cancel()
+        else:
+            driver.go.set()
+        await ending
+        state = (await client.get(place)).json()["state"]
+        assert state == ("cancelled" if undone else "succeeded")
+        assert len((await client.get("/networks")).json()) == (not undone)
+
+    run(work)
+
+
 def test_waits_end_when_the_server_does() -> None:
     async def work(client: httpx.AsyncClient, driver: Any) -> None:
         driver.hold()
