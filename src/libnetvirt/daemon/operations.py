@@ -40,6 +40,12 @@ HEADER: Final = "netvirt-operation"
 #: What a driver undoes if it is cancelled.
 UNDOABLE: Final = frozenset((OperationKind.CREATE, OperationKind.CHANGE, OperationKind.REMOVE))
 
+#: The outcomes of changes that are withdrawn.
+_OUTCOMES: Final = {
+    OperationState.CANCELLED: "undone",
+    OperationState.SUCCEEDED: "done",
+    OperationState.FAILED: "failed",
+}
 T = TypeVar("T")
 
 
@@ -105,52 +111,53 @@ class About:
 
 @dataclass(eq=False, slots=True)
 class Operation:
-    """One operation. ``ended``, ``problem``: as in its report."""
+    """One operation. ``task``: None once it has ended, because a task holds on to the request; then ``final``
+    is what clients are told of it."""
 
     id: str
     number: int
     about: About
-    task: asyncio.Task[Any] = field(init=False)
+    task: asyncio.Task[Any] | None = None
     began: float = field(default_factory=time.time)
-    ended: float | None = None
     progress: Progress | None = None
-    problem: Problem | None = None
+    final: OperationReport | None = None
     size: int = 0
 
     def tell(self, done: int, steps: int) -> None:
         """It has got so far."""
-        if self.ended is None:
-            self.progress = Progress(done=done, all=steps)
-
-    @property
-    def state(self) -> OperationState:
-        """How it is by now."""
-        if not self.task.done():
-            return OperationState.RUNNING
-        if self.task.cancelled():
-            return OperationState.CANCELLED
-        return OperationState.FAILED if self.task.exception() is not None else OperationState.SUCCEEDED
+        self.progress = Progress(done=done, all=steps)
 
     def report(self) -> OperationReport:
         """What clients are told of it."""
-        state, about = self.state, self.about
-        result = self.task.result() if state is OperationState.SUCCEEDED else None
-        result = result if isinstance(result, Result) else Result()
-        return OperationReport(
+        return self.final or OperationReport(
             id=self.id,
             number=self.number,
-            kind=about.kind,
-            state=state,
-            network=about.network,
-            name=about.name,
-            token=about.client.report().token,
+            kind=self.about.kind,
+            state=OperationState.RUNNING,
+            network=self.about.network,
+            name=self.about.name,
+            token=self.about.client.report().token,
             began=self.began,
-            ended=self.ended,
             progress=self.progress,
-            result=result.lines,
-            etag=result.etag,
-            problem=self.problem,
         )
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """Its task has ended."""
+        running = self.report()
+        ended: dict[str, Any] = {"state": OperationState.CANCELLED, "ended": time.time()}
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, NetvirtError):
+            told = self.about.client.told(error)
+            problem = document(told.http_status, **told.to_json())
+            ended |= {"state": OperationState.FAILED, "problem": Problem.model_validate(problem)}
+        elif error is not None:
+            problem = document(500, NetvirtError.code, INTERNAL)
+            ended |= {"state": OperationState.FAILED, "problem": Problem.model_validate(problem)}
+        elif not task.cancelled():
+            result = task.result() if isinstance(task.result(), Result) else Result()
+            ended |= {"state": OperationState.SUCCEEDED, "result": result.lines, "etag": result.etag}
+        self.final = running.model_copy(update=ended)
+        self.task = None
 
 
 class Operations:
@@ -184,15 +191,16 @@ class Operations:
         self._count += 1
         operation = Operation(name, self._count, about)
         with progress.told_to(operation.tell):
-            operation.task = asyncio.create_task(coroutine)
+            task = operation.task = asyncio.create_task(coroutine)
         self._running[key] = operation
-        operation.task.add_done_callback(lambda _: self._ended(key, operation))
+        task.add_done_callback(lambda _: self._ended(key, operation, task))
         return operation
 
     async def run(self, name: str, coroutine: Coroutine[Any, Any, T], about: About | None = None) -> T:
         """Run ``coroutine`` to its end, even if the caller is cancelled meanwhile; returns its result. Raises
         what it and :meth:`begin` raise, and Conflict if it was withdrawn."""
         task = self.begin(name, coroutine, about).task
+        assert task is not None
         await asyncio.wait({task})
         if task.cancelled():
             raise Withdrawn("the change was withdrawn before it completed, and has been undone")
@@ -208,9 +216,7 @@ class Operations:
         if operation is None:
             raise NotFound(f"no operation named {name!r} is running")
         await self._cancel(operation)
-        if operation.task.cancelled():
-            return "undone"
-        return "failed" if operation.task.exception() else "done"
+        return _OUTCOMES[operation.report().state]
 
     def seen(self, client: Access) -> list[Operation]:
         """The operations that a client sees, in the order in which they began."""
@@ -238,12 +244,11 @@ class Operations:
                 f"operation {operation.id!r} was begun by another client: only that one, or a token with the "
                 "role admin, may cancel it"
             )
-        if not operation.task.done():
-            await self._cancel(operation)
+        await self._cancel(operation)
 
     async def wait(self, operation: Operation, seconds: float) -> None:
         """Wait until an operation has ended, for so long at most; not while the server ends."""
-        if operation.task.done() or not seconds:
+        if operation.task is None or not seconds:
             return
         ending = asyncio.create_task(self._ending.wait())
         try:
@@ -254,12 +259,13 @@ class Operations:
     async def finish(self) -> None:
         """Wait until every running operation has ended."""
         while self._running:
-            await asyncio.wait({one.task for one in self._running.values()})
+            await asyncio.wait({one.task for one in self._running.values() if one.task is not None})
 
     def cancel(self) -> None:
         """Cancel every running operation; the driver undoes changes."""
         for operation in self._running.values():
-            operation.task.cancel()
+            if operation.task is not None:
+                operation.task.cancel()
 
     def end_waits(self) -> None:
         """End all of :meth:`wait`: the server ends."""
@@ -278,34 +284,35 @@ class Operations:
             raise Conflict(f"the operation name {name!r} is in use: choose a unique name for each operation")
         if len(self._running) >= MAX_RUNNING:
             raise ServerBusy(f"{MAX_RUNNING} operations are running, which is the limit: try again later")
-        unattended = sum(not one.about.attended for one in self._running.values())
-        if not about.attended and unattended >= MAX_UNATTENDED:
+        if about.attended:
+            return
+        if sum(not one.about.attended for one in self._running.values()) >= MAX_UNATTENDED:
             raise ServerBusy(
                 f"{MAX_UNATTENDED} operations are running that no client waits for, which is the limit: "
                 "try again later"
             )
 
-    async def _cancel(self, operation: Operation) -> None:
+    @staticmethod
+    async def _cancel(operation: Operation) -> None:
+        task = operation.task
+        if task is None:
+            return
         if operation.about.kind not in UNDOABLE:
             raise Conflict(
                 f"operation {operation.id!r} cannot be cancelled, as it cannot be undone: it goes on"
             )
-        operation.task.cancel()
-        await asyncio.wait({operation.task})
+        task.cancel()
+        await asyncio.wait({task})
 
-    def _ended(self, key: str, operation: Operation) -> None:
+    def _ended(self, key: str, operation: Operation, task: asyncio.Task[Any]) -> None:
         del self._running[key]
-        operation.ended = time.time()
-        # Retrieve the exception, or asyncio logs it if the client has disconnected.
-        error = None if operation.task.cancelled() else operation.task.exception()
+        # This retrieves the exception, too, or asyncio logs it if the client has disconnected.
+        operation.end(task)
         if operation.about.attended:
             return
-        if isinstance(error, NetvirtError):
-            told = operation.about.client.told(error)
-            operation.problem = Problem.model_validate(document(told.http_status, **told.to_json()))
-        elif error is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, NetvirtError):
             log.error("operation %s failed", operation.id, exc_info=error)
-            operation.problem = Problem.model_validate(document(500, NetvirtError.code, INTERNAL))
         self._keep(operation)
 
     def _keep(self, operation: Operation) -> None:

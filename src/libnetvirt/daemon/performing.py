@@ -35,6 +35,8 @@ RESPOND_ASYNC: Final = "respond-async"
 LONGEST_WAIT: Final = 60
 # What only the leader of several controllers answers: that there is no such network.
 _NO_NETWORK: Final = "?"
+# Longest header in characters that is read.
+_LONGEST: Final = 1024
 # preference: RFC 7240, section 2
 _PREFERENCE: Final = re.compile(r'\s*([^\s=;,"]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?[^,]*(?:,|$)')
 
@@ -51,8 +53,10 @@ class Serving(Protocol):
 
 def wants_no_wait(request: Request) -> bool:
     """Whether the client prefers not to wait. What it asks for in any other way is ignored."""
-    text = ",".join(request.headers.getlist("prefer"))[:4096]
-    found = {name.lower(): value for name, value in _PREFERENCE.findall(text)}
+    text = ",".join(request.headers.getlist("prefer"))
+    found = (
+        {name.lower(): value for name, value in _PREFERENCE.findall(text)} if len(text) <= _LONGEST else {}
+    )
     return found.get(RESPOND_ASYNC, "no") in ("", '""')
 
 

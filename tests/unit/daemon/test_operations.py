@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import httpx
@@ -323,6 +325,7 @@ async def _end(operations: Operations, number: int, about: About, result: Any = 
         return result
 
     operation = operations.begin(str(number), nothing(), about)
+    assert operation.task is not None
     await asyncio.wait({operation.task})
     await asyncio.sleep(0)
 
@@ -495,3 +498,26 @@ def test_each_client_sees_and_cancels_what_it_may(network: Network, monkeypatch:
             assert found["state"] == "succeeded"
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_what_is_kept_of_an_operation_is_its_report_and_not_its_request() -> None:
+    class Large:
+        pass
+
+    async def main() -> None:
+        operations = Operations()
+        large = Large()
+        seen = weakref.ref(large)
+
+        async def fail(_: Large) -> None:
+            raise SwitchTimeout("switch 4 did not answer")
+
+        operation = operations.begin("one", fail(large), About(attended=False))
+        del large
+        await operations.finish()
+        gc.collect()
+        assert operations.find("one", Access()).report().state == "failed"
+        assert operation.task is None
+        assert seen() is None
+
+    asyncio.run(main())
