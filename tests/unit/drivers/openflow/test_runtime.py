@@ -174,7 +174,8 @@ def test_an_operation_tells_how_many_of_its_rounds_are_confirmed() -> None:
             with progress.told_to(lambda done, steps, told=told: told.append((done, steps))):  # type: ignore[misc]
                 await lab.apply(before, after)
             steps = told[-1][1]
-            assert told == [(done, steps) for done in range(steps + 1)]
+            # It may have begun again, if a switch was slow while others waited.
+            assert told[-steps - 1 :] == [(done, steps) for done in range(steps + 1)]
             most = max(most, steps)
         assert most > 1
         told = []
@@ -182,9 +183,9 @@ def test_an_operation_tells_how_many_of_its_rounds_are_confirmed() -> None:
             lab.wires[2].faults.refuses = True
             with pytest.raises(RuleRefused):
                 await lab.apply(None, ONE)
-        assert [done for done, _ in told] == [0], "what undoes it is no progress"
+        assert {done for done, _ in told} == {0}, "what undoes it is no progress"
 
-    run(story)
+    run(story, 1000.0)
 
 
 CHANGES = pytest.mark.parametrize(
