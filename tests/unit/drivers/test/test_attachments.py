@@ -9,8 +9,8 @@ from libnetvirt.drivers.test.counters import Attachments
 from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import VirtualNetwork
 
-#: the endpoints of a network have tags of one kind
-TAGS: tuple[tuple[int | str | None, ...], ...] = ((None, 5, 6, 104), ("any",), ("100-109", "104,200"))
+#: the endpoints of a network keep the same tags of their customers, or none
+TAGS: tuple[tuple[int | str | None, ...], ...] = ((None, 5, 6, 104), ("any",), ("100-109",), ("104,200",))
 PORTS = ("1", "2", "3")
 
 
