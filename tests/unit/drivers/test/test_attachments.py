@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from libnetvirt.drivers.test.counters import Attachments
 from libnetvirt.errors import EndpointClaimed
-from libnetvirt.model import VirtualNetwork
+from libnetvirt.model import Endpoint, VirtualNetwork
 
 #: the endpoints of a network keep the same tags of their customers, or none
 TAGS: tuple[tuple[int | str | None, ...], ...] = ((None, 5, 6, 104), ("any",), ("100-109",), ("104,200",))
@@ -18,8 +18,8 @@ def _network(draw: random.Random, uuid: int) -> VirtualNetwork:
     tags = draw.choice(TAGS)
     endpoints = []
     for number, port in enumerate(draw.sample(PORTS, draw.randint(0, 3)), 1):
-        endpoints.append({"uuid": str(number), "switch": "1", "port": port, "vlan": draw.choice(tags)})
-    return VirtualNetwork(uuid=uuid, name=f"n{uuid}", endpoints=endpoints)  # type: ignore[typeddict-item]
+        endpoints.append(Endpoint(uuid=number, switch="1", port=port, vlan=draw.choice(tags)))
+    return VirtualNetwork(uuid=uuid, name=f"n{uuid}", endpoints=endpoints)
 
 
 def _claimed(attachments: Attachments, network: VirtualNetwork) -> list[bool]:
