@@ -51,7 +51,8 @@ GROWTH = 8 * 2**20
 ENOUGH = 20_000
 #: how many processes share the clients, and the readers
 PROCESSES = 2
-MARKER = VirtualNetwork(uuid=10, name="marker", endpoints=[])
+#: uuids of networks that are created and removed to see their events
+MARKERS = range(10, 100)
 
 
 class Result(NamedTuple):
@@ -121,13 +122,16 @@ def served() -> Iterator[Daemon]:
 
 def mark(daemon: Daemon) -> int:
     """Make an event, and return its number."""
-    with thin.connect(daemon.uri, timeout=60) as client, client.events() as events:
-        client.create(json.loads(MARKER.model_dump_json(by_alias=True)))
-        client.remove(MARKER.uuid)
-        for event in events:
-            if event["kind"] == "network.removed" and event.get("network") == MARKER.uuid:
-                return int(event["id"].rpartition("-")[2])
-    raise RuntimeError("the events ended")
+    for uuid in MARKERS:
+        with thin.connect(daemon.uri, timeout=60) as client, client.events() as events:
+            client.create({"uuid": str(uuid), "name": f"marker-{uuid}"})
+            client.remove(str(uuid))
+            for event in events:
+                if event["kind"] == "network.removed" and event.get("network") == str(uuid):
+                    return int(event["id"].rpartition("-")[2])
+                if event["kind"] == "events.lost":
+                    break
+    raise RuntimeError("the events of networks that were made for them are lost")
 
 
 def under_load(number: int, seconds: float, reading: int = 0, processes: int = PROCESSES) -> Result:
@@ -213,8 +217,9 @@ def lost_events(told: Sequence[clients.Told], record: readers.Read) -> list[str]
     for one in told:
         confirmed.update(one.events)
     happened = Counter(record.happened)
-    for kind in ("created", "removed"):
-        happened[f"{kind} {MARKER.uuid}"] -= 2
+    for uuid in MARKERS:
+        for kind in ("created", "removed"):
+            happened.pop(f"{kind} {uuid}", None)
     if record.lost:
         return [f"the events could not be checked: their reader has lost {record.lost}"]
     return [
@@ -253,8 +258,7 @@ def pages(networks: int, repeated: int = 20) -> Result:
         )
         used = daemon.processor
         with libnetvirt.open(daemon.uri) as connection:
-            connection.create(MARKER)
-            connection.lookup(MARKER.uuid).remove()
+            connection.create(VirtualNetwork(uuid=MARKERS[0], name="marker")).remove()
         if (used := daemon.processor - used) > PAGE:
             faults.append(f"one more network took {1000 * used:.0f} ms of the processor")
         lines.append(f"one more was created and removed in {1000 * used:.1f} ms of the processor")
