@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from libnetvirt.acceptor import Acceptor
 from libnetvirt.daemon.door import Door
 from libnetvirt.daemon.http_protocol import FULL, HttpProtocol
-from libnetvirt.tasks import Tasks
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -38,9 +37,6 @@ class HttpServer(uvicorn.Server):
         self._connections = connections
         self._ready = ready
         self._waiting: list[Acceptor] = []
-        # Connections on unix sockets that are accepted and not counted by uvicorn yet.
-        self._openings = Tasks()
-        self._opening = 0
 
     def add(self, listener: socket.socket, app: ASGIApp, door: Door | None = None) -> Callable[[], None]:
         """Serve ``app`` to those who connect to ``listener``, and whom its ``door`` lets in. Returns what
@@ -72,7 +68,7 @@ class HttpServer(uvicorn.Server):
     async def _serve_one(
         self, config: uvicorn.Config, door: Door | None, peer: socket.socket, address: Any
     ) -> None:
-        if len(self.server_state.connections) + self._opening >= self._connections:
+        if len(self.server_state.connections) >= self._connections:
             with peer, suppress(OSError):
                 # One that waits for a handshake of TLS would not understand it.
                 if door is None:
@@ -83,17 +79,7 @@ class HttpServer(uvicorn.Server):
             # It must not keep the next client waiting.
             door.let_in(peer, address, protocol)
             return
-        # It takes some iterations of the loop, which the next client need not wait for.
-        self._opening += 1
-        self._openings.spawn(self._open(protocol, peer))
-
-    async def _open(self, protocol: HttpProtocol, peer: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, peer)
-        except OSError:  # it is gone
-            peer.close()
-        finally:
-            self._opening -= 1
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, peer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
