@@ -48,7 +48,7 @@ KEEP = 20_000
 PAGE = 0.1
 #: bytes by which the memory may seem to grow during 100,000 changes, and after how many that can be told
 GROWTH = 8 * 2**20
-ENOUGH = 20_000
+ENOUGH = 10_000
 #: how many processes share the clients, and the readers
 PROCESSES = 2
 #: uuids of networks that are created and removed to see their events
