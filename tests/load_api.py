@@ -44,8 +44,11 @@ from tests.support.load.figures import percentile, slope, table
 
 #: events that the log keeps, so that slow readers lose some
 KEEP = 20_000
-#: seconds that a page may take: of the processor, and as its client sees it (median)
+#: seconds that a page may take: of the server's processor, and, unless the machine has more to do than it
+#: can, as its client sees it (median)
 PAGE = 0.1
+#: seconds of the processor to create one more network, and to remove it
+ONE_MORE = 0.25
 #: bytes by which the memory may seem to grow during 100,000 changes, and after how many that can be told
 GROWTH = 8 * 2**20
 ENOUGH = 10_000
@@ -259,7 +262,7 @@ def pages(networks: int, repeated: int = 20) -> Result:
         used = daemon.processor
         with libnetvirt.open(daemon.uri) as connection:
             connection.create(VirtualNetwork(uuid=MARKERS[0], name="marker")).remove()
-        if (used := daemon.processor - used) > PAGE:
+        if (used := daemon.processor - used) > ONE_MORE:
             faults.append(f"one more network took {1000 * used:.0f} ms of the processor")
         lines.append(f"one more was created and removed in {1000 * used:.1f} ms of the processor")
         middle = f"after={many(networks // 2, networks).name}"
@@ -282,7 +285,8 @@ def pages(networks: int, repeated: int = 20) -> Result:
                 f"{query[:60]:60} processor {1000 * used_:6.1f} ms, seen {1000 * seen:6.1f} ms (p50), "
                 f"{1000 * percentile(waited, 0.99):6.1f} ms (p99)"
             )
-            if max(used_, seen) > PAGE:
+            quiet = os.getloadavg()[0] <= (os.cpu_count() or 1)
+            if max(used_, seen if quiet else 0) > PAGE:
                 faults.append(f"{query}: {1000 * used_:.0f} ms of the processor, {1000 * seen:.0f} ms seen")
         faults += whole_list(client, networks + 1 + len(clients.SHARED))
         faults += ended(daemon, daemon.descriptors)
