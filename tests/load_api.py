@@ -379,10 +379,12 @@ def measure(daemon: Daemon, ending: threading.Event, every: float) -> Iterator[t
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=str(daemon.socket)), base_url="http://x", timeout=60
     ) as client:
-        while not ending.wait(every):
+        while True:
             found = counter.search(client.get("/metrics").text)
             assert found is not None
             yield float(found[1]), float(daemon.memory)
+            if ending.wait(every):
+                return
 
 
 def legs(given: argparse.Namespace) -> dict[str, Callable[[], Result]]:
