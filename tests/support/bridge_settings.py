@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 
 import libnetvirt
 from libnetvirt import VirtualNetwork
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT
-
-#: seconds until something has to have happened
-TIMEOUT = 15.0
-
-
-def eventually(condition: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def network(uuid: int, name: str, *places: tuple[int, int]) -> VirtualNetwork:

@@ -45,7 +45,7 @@ class OpenFlow(Harness):
     """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
 
     abilities = frozenset(Ability)
-    timeout = 4.0
+    timeout = 20.0
     quiet_time = 0.03
     stream_rate = 3000.0
     on_demand_stream_rate = 500.0  # 500 frames may wait for an operation, which takes less than a second
@@ -135,10 +135,10 @@ class OpenFlow(Harness):
 
     @staticmethod
     def _until_none(found: Callable[[], Sequence[object]], what: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while left := found():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"after 20 s there are {what}: {left}")
+                raise RuntimeError(f"after 60 s there are {what}: {left}")
             time.sleep(0.02)
 
     def overruns(self) -> int:

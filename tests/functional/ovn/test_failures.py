@@ -25,6 +25,7 @@ from libnetvirt.ovsdb.database import Operation
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.ovn_harness import Ovn, need_ovn, rows
 from tests.support.unix_proxy import Proxy
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -35,13 +36,6 @@ RESUMED = 3.0
 def _pair(name: str, vlan: int | None = None, port: str = "p1") -> VirtualNetwork:
     ends = (Endpoint(uuid=str(n), switch=f"ch{n}", port=port, vlan=vlan) for n in (1, 2))
     return VirtualNetwork(name=name, endpoints=tuple(ends))
-
-
-def _eventually(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
@@ -76,10 +70,10 @@ def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
         with ThreadPoolExecutor(4) as pool:
             writing = [pool.submit(write, first) for first in range(4)]
             try:
-                _eventually(lambda: len(written) > 10, "it writes")
+                eventually(lambda: len(written) > 10, "it writes")
                 killed = time.monotonic()
                 lab.northbound.servers[lab.northbound.leader()].kill()
-                _eventually(lambda: written[-1][0] > killed + RESUMED, "it goes on", 60)
+                eventually(lambda: written[-1][0] > killed + RESUMED, "it goes on", 60)
             finally:
                 over.set()
             names = [name for one in writing for name in one.result()]
@@ -128,7 +122,7 @@ def test_without_northd_an_operation_is_undone_with_the_reason(
             assert [n.name for n in connection.descriptions()] == ["before"]
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(connection.create, _pair("patient", port="p2"))
-                _eventually(lambda: len(connection.descriptions()) == 2, "it is written")
+                eventually(lambda: len(connection.descriptions()) == 2, "it is written")
                 assert not waiting.done()
                 lab.northd.start()
                 assert waiting.result().state().state is State.ACTIVE
@@ -144,7 +138,7 @@ def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_ba
     network = connection.create(_pair("blue"))
     lab.chassis["ch2"].controller.leave()
     try:
-        _eventually(lambda: "switch.disconnected" in reader.kinds(), "the chassis is gone")
+        eventually(lambda: "switch.disconnected" in reader.kinds(), "the chassis is gone")
         state = network.state()
         assert state.state is State.DEGRADED
         assert [(e.uuid, e.state) for e in state.endpoints] == [("1", State.ACTIVE), ("2", State.DOWN)]
@@ -152,7 +146,7 @@ def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_ba
         assert [p.hops for p in network.paths()] == [(), ()]
     finally:
         lab.chassis["ch2"].controller.start()
-    _eventually(lambda: network.state().state is State.ACTIVE, "the network is active again")
+    eventually(lambda: network.state().state is State.ACTIVE, "the network is active again")
     reader.await_kinds("switch.connected", "endpoint.state", "link.down", "link.up")
 
 
@@ -173,7 +167,7 @@ def test_foreign_changes_are_reported_and_repaired_on_request(
     ):
         reader.events.clear()
         lab.nbctl(*words)
-        _eventually(lambda: "network.drift" in reader.kinds(), f"{words} is noticed")
+        eventually(lambda: "network.drift" in reader.kinds(), f"{words} is noticed")
         state = network.state()
         assert state.state is not State.ACTIVE
         assert any(expected in line for line in state.drift), (words, state.drift)
@@ -183,11 +177,11 @@ def test_foreign_changes_are_reported_and_repaired_on_request(
         assert done
         assert network.state().drift == ()
         reader.await_kinds("network.mended")
-        _eventually(lambda: network.state().state is State.ACTIVE, f"active after {words}")
+        eventually(lambda: network.state().state is State.ACTIVE, f"active after {words}")
     lab.nbctl("ls-del", "netvirt-trunk-ch1:p2")
-    _eventually(lambda: tagged.state().drift, "the trunk is missed")
+    eventually(lambda: tagged.state().drift, "the trunk is missed")
     assert connection.repair()
-    _eventually(lambda: tagged.state().state is State.ACTIVE, "tagged endpoints are active again")
+    eventually(lambda: tagged.state().state is State.ACTIVE, "tagged endpoints are active again")
     assert not connection.repair()
 
 
@@ -220,7 +214,7 @@ def test_orphans_are_shown_and_removed_only_on_request(lab: OVN, connection: lib
               "external_ids:netvirt\\:network=4711")  # fmt: skip
     lab.nbctl("ls-add", "theirs")
     try:
-        _eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
+        eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
         assert not connection.repair()
         assert "lost" in lab.nbctl("ls-list")
         assert connection.repair(orphans=True) == ["removed orphaned rows of network 4711"]
@@ -328,4 +322,4 @@ def test_pending_endpoints_become_active_with_their_interface(
     assert network.state().state is State.PENDING
     for n in (1, 2):
         lab.add_host(f"ch{n}", "p9")
-    _eventually(lambda: network.state().state is State.ACTIVE, "both are active")
+    eventually(lambda: network.state().state is State.ACTIVE, "both are active")

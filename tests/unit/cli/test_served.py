@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import NETVIRT, Commands, Serve, eventually, run
+from tests.support.command_line import NETVIRT, Commands, Serve, run
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.apart]
 

@@ -13,8 +13,9 @@ import pytest
 from libnetvirt.configuration import parse
 from libnetvirt.errors import AddressInUse, InvalidDescription
 from tests.support import scrape
-from tests.support.netvirtd_daemon import TWO, Netvirtd, eventually, netvirtd
+from tests.support.netvirtd_daemon import TWO, Netvirtd, netvirtd
 from tests.support.scrape import value
+from tests.support.waiting import awaited
 
 BROKEN = '[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=:memory:"\nrequired = false\n'
 
@@ -79,10 +80,10 @@ def test_a_reload_moves_the_listener_or_keeps_it(tmp_path: Path) -> None:
                 f"metrics are no longer served on 127.0.0.1:{first}",
             ]
             assert (await _get(second, "/healthz")).status_code == 200
-            await eventually(lambda: _free(first))
+            await awaited(lambda: _free(first))
             daemon.write(TWO)
             assert await daemon.reload() == [f"metrics are no longer served on 127.0.0.1:{second}"]
-            await eventually(lambda: _free(second))
+            await awaited(lambda: _free(second))
 
     asyncio.run(test())
 

@@ -217,7 +217,7 @@ class EventReader:
         :meth:`await_kinds`."""
         return {event.kind for event in self.events}
 
-    def await_kinds(self, *kinds: str, timeout: float = 10.0) -> None:
+    def await_kinds(self, *kinds: str, timeout: float = 30.0) -> None:
         """Wait until an event of each of these kinds has come; fail with those that have not."""
         deadline = time.monotonic() + timeout
         while missing := set(kinds) - self.kinds():
