@@ -21,6 +21,7 @@ from tests.support.lab.network import Lab
 from tests.support.lab.socket_overruns import unread
 from tests.support.lab.switch_requests import ask
 from tests.support.netvirt_server import Served
+from tests.support.promised_times import crowd
 
 #: in the cookies of all our rules: a mark, the network's index, the kind of rule
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
@@ -110,7 +111,7 @@ class OpenFlow(Harness):
         # The thread that replies is the one that updates the tables: what the controller sent before is there
         # now. The cache follows; Open vSwitch does not say when.
         self.lab.ovs.appctl("version")
-        time.sleep(_CACHE)
+        time.sleep(_CACHE * crowd())
 
     def await_paths(self) -> None:
         resolve = self.connection.capabilities().resolve

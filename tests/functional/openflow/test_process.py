@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from libnetvirt import Endpoint, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.errors import AddressInUse, DaemonUnreachable, InvalidURI, StateUnusable
 from tests.support.lab import Lab
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
@@ -28,20 +28,29 @@ def _network(**fields: object) -> VirtualNetwork:
     return VirtualNetwork.model_validate({"name": "inside", "endpoints": endpoints, **fields})
 
 
+def _places(lab: Lab, frame: bytes) -> list[tuple[int, int]]:
+    """Where a frame that was sent has come out, when it has."""
+    found: list[tuple[int, int]] = []
+
+    def arrived() -> bool:
+        found.extend((a.switch, a.port) for a in lab.receive_for(0.2) if a.frame == frame)
+        return bool(found)
+
+    eventually(arrived, "the frame comes out")
+    return found + [(a.switch, a.port) for a in lab.receive_for(0.2) if a.frame == frame]
+
+
 def test_a_controller_in_process_forwards_and_cleans_up() -> None:
     port = _free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
-            deadline = time.monotonic() + 10
-            while len(connection.substrate().links) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
             network = connection.create(_network())
             frame = frames.marked(frames.mac(1), frames.BROADCAST, b"inside")
             lab.receive_for(0.05)
             lab.send(1, 1, frame)
-            arrived = lab.receive_for(0.5)
-            assert [(a.switch, a.port) for a in arrived if a.frame == frame] == [(2, 1)]
+            assert _places(lab, frame) == [(2, 1)]
             network.remove()
             assert not any(line.startswith("group") for s in lab.switches for line in lab.dump(s))
 
@@ -51,14 +60,12 @@ def test_forwarding_continues_when_the_connection_is_closed() -> None:
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
-            deadline = time.monotonic() + 10
-            while len(connection.substrate().links) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
             connection.create(_network())
         frame = frames.marked(frames.mac(1), frames.BROADCAST, b"on its own")
         lab.receive_for(0.05)
         lab.send(1, 1, frame)
-        assert [(a.switch, a.port) for a in lab.receive_for(0.5) if a.frame == frame] == [(2, 1)]
+        assert _places(lab, frame) == [(2, 1)]
 
 
 def test_a_listen_port_in_use_is_reported() -> None:
