@@ -23,6 +23,7 @@ from libnetvirt.errors import ConnectionFailed, EndpointClaimed, SubstrateError,
 from libnetvirt.ovsdb import database
 from tests.support.lab.wire import Wire
 from tests.support.netvirt_server import NETVIRT, Served
+from tests.support.promised_times import crowd
 from tests.support.unix_proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -57,7 +58,7 @@ def _drain(wire: Wire) -> list[bytes]:
 def _passes(source: Wire, destination: Wire) -> bool:
     """Whether a broadcast frame arrives, sent again and again for some seconds."""
     frame = frames.marked(A, frames.BROADCAST, b"%f" % time.monotonic())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         source.send(frame)
         time.sleep(0.02)
@@ -94,7 +95,7 @@ class Flow:
         self._over.set()
         self._thread.join()
         missing = {self._frame(n) for n in range(self.sent)}
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while missing and time.monotonic() < deadline:
             missing.difference_update(_drain(self._destination))
             time.sleep(0.01)
@@ -148,10 +149,10 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
                 patient.lookup("blue").modify_endpoint(3, switch="ch2", port="p2")
                 assert time.monotonic() - began < 30
         assert flow.lost == 0, f"{flow.lost} of {flow.sent} frames"
-        assert [n.name for n in connection.descriptions()] == ["blue"]
+        eventually(lambda: [n.name for n in connection.descriptions()] == ["blue"], "red is gone")
         assert _passes(wires["ch2p1"], wires["ch1p2"])
         assert _passes(wires["ch1p1"], wires["ch2p2"])
-        assert blue.state().state is State.ACTIVE
+        eventually(lambda: blue.state().state is State.ACTIVE, "this client sees what the other has done")
         late = connection.create(_network("late", "ch3:p1#7"), pending=True)
         assert [(e.state, "ch3" in e.reason) for e in late.state().endpoints] != [(State.ACTIVE, False)]
         (note,) = [n for s in connection.substrate().switches if s.id == "ch3" for n in s.notes]
@@ -176,7 +177,7 @@ def test_a_machine_that_dies_with_endpoints_is_shown_and_the_operation_there_is_
             began = time.monotonic()
             with pytest.raises(SwitchTimeout, match="chassis ch3 did not confirm"):
                 blue.add_endpoint(uuid=4, switch="ch3", port="p2")
-            assert time.monotonic() - began < 2 * CONFIRM
+            assert time.monotonic() - began < 2 * CONFIRM * crowd()
         assert flow.lost == 0
         assert len(blue.description().endpoints) == 3
         found = blue.state()
@@ -228,7 +229,9 @@ def test_foreign_iface_ids_are_named_and_repaired_or_refused(
     chassis.vsctl(
         "set", "Interface", "p1", "external_ids:iface-id=old:p1", "external_ids:netvirt\\:owner=libnetvirt"
     )
-    assert any("unused iface-id on p1" in note for note in connection.substrate().notes)
+    eventually(
+        lambda: any("unused iface-id on p1" in note for note in connection.substrate().notes), "it is seen"
+    )
     connection.create(_network("blue", "ch1:p1", "ch2:p1"))
     assert _passes(wires["ch1p1"], wires["ch2p1"])
 
@@ -300,11 +303,11 @@ def test_a_slow_southbound_database_is_waited_for_as_long_as_the_user_says(
     target = Path(lab.southbound.remotes.removeprefix("unix:"))
     uri = lab.uri.replace(str(target), str(tmp_path / "sb.sock")) + "&probe=0.5"
     with Proxy(tmp_path / "sb.sock", target) as proxy:
-        proxy.stall(b'"OVN_Southbound","rows"', 1.5)
-        with libnetvirt.open(f"{uri}&connect-timeout=20") as connection:
+        proxy.stall(b'"OVN_Southbound","rows"', 3.0)
+        with libnetvirt.open(f"{uri}&connect-timeout=60") as connection:
             assert len(connection.substrate().switches) == 3
         with pytest.raises(ConnectionFailed, match="OVN_Southbound"):
-            libnetvirt.open(f"{uri}&connect-timeout=0.5")
+            libnetvirt.open(f"{uri}&connect-timeout=2")
 
 
 def test_rows_of_others_are_not_read(
@@ -327,8 +330,9 @@ def test_rows_of_others_are_not_read(
             # A network of another client that comes later is seen, too.
             connection.create(_network("red", "ch1:p2", "ch2:p2"))
             wires["ch1p2"].send(frames.marked(B, frames.BROADCAST, b"I am B"))
+            eventually(lambda: "red" in [n.name for n in other.descriptions()], "red is known")
             eventually(lambda: [h.mac for h in other.lookup("red").state().hosts] == [B], "B is known")
-        assert [h.mac for h in blue.state().hosts] == [A]
+        eventually(lambda: [h.mac for h in blue.state().hosts] == [A], "A is known")
     finally:
         lab.nbctl("ls-del", "theirs")
 
@@ -348,6 +352,8 @@ def test_commands_that_read_write_nothing(lab: OVN, wires: dict[str, Wire]) -> N
         eventually(lambda: blue.state().hosts, "a host is known")
     # Something to be done: an interface without its iface-id, which a session in charge would set.
     lab.chassis["ch2"].vsctl("clear", "Interface", "p1", "external_ids")
+    up = ("--bare", "--columns=up", "find", "Logical_Switch_Port", "name=ch2\\:p1")
+    eventually(lambda: lab.nbctl(*up).strip() == "false", "OVN has noticed it")
     lab.nbctl("--wait=hv", "sync")
 
     def written() -> list[int]:
@@ -385,7 +391,9 @@ def test_a_restored_database_is_noticed_and_confirms_nothing_by_its_old_numbers(
     server.start()
     try:
         eventually(lambda: "database.restored" in reader.kinds(), "it is noticed")
-        assert any("unused iface-id on p2" in note for note in connection.substrate().notes)
+        eventually(
+            lambda: any("unused iface-id on p2" in note for note in connection.substrate().notes), "and told"
+        )
         with libnetvirt.open(f"{lab.uri}&confirm-timeout=1") as hasty:
             assert any("older copy" in note for note in hasty.substrate().notes)
             # All chassis have reported higher numbers, long ago.
@@ -395,7 +403,7 @@ def test_a_restored_database_is_noticed_and_confirms_nothing_by_its_old_numbers(
                 hasty.lookup("blue").remove()
     finally:
         lab.northd.start()
-    assert [n.name for n in connection.descriptions()] == ["blue"]
+    eventually(lambda: [n.name for n in connection.descriptions()] == ["blue"], "both are undone")
     connection.apply_all([blue.description(), wanted])
     assert connection.lookup("red").state().state is State.ACTIVE
     assert _passes(wires["ch1p2"], wires["ch2p2"])
@@ -458,7 +466,7 @@ def test_a_tunnel_key_that_another_program_takes_is_reported(
     )
     try:
         eventually(lambda: "network.rekeyed" in reader.kinds(), "it is reported")
-        (event,) = [e for e in reader.events if e.kind == "network.rekeyed"]
+        (event,) = [e for e in list(reader.events) if e.kind == "network.rekeyed"]
         assert event.network == blue.uuid
         assert f"network blue from tunnel key {key} to" in event.message
         assert _passes(wires["ch1p1"], wires["ch2p1"])

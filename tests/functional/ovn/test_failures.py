@@ -24,6 +24,7 @@ from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, Switch
 from libnetvirt.ovsdb.database import Operation
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.ovn_harness import Ovn, need_ovn, rows
+from tests.support.promised_times import crowd
 from tests.support.unix_proxy import Proxy
 from tests.support.waiting import eventually
 
@@ -79,7 +80,7 @@ def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
             names = [name for one in writing for name in one.result()]
         longest = max(b - a for a, b in written)
         print(f"{len(names)} networks, longest write {longest:.2f} s")
-        assert longest < RESUMED
+        assert longest < RESUMED * crowd()
         assert sorted(n.name for n in connection.descriptions()) == sorted(names)
         stored = lab.nbctl("--bare", "--columns=name", "list", "Logical_Switch_Port").split()
         assert sorted(stored) == sorted(f"nowhere:p{name.removeprefix('n')}" for name in names)
@@ -104,7 +105,7 @@ def test_an_operation_whose_session_breaks_is_applied_once(
         else:
             through.lookup("once").remove()
         assert proxy.lost == 1
-        assert through.descriptions() == connection.descriptions()
+        eventually(lambda: through.descriptions() == connection.descriptions(), "both see the same")
         names = [e.uuid for n in connection.descriptions() for e in n.endpoints]
         assert names == {"create": ["1", "2"], "change": ["1", "2", "3"], "remove": []}[what]
         assert len(rows(lab)) == {"create": 3, "change": 4, "remove": 0}[what]
@@ -119,7 +120,7 @@ def test_without_northd_an_operation_is_undone_with_the_reason(
         try:
             with pytest.raises(SwitchTimeout, match="undone"):
                 hasty.create(_pair("lost", port="p2"))
-            assert [n.name for n in connection.descriptions()] == ["before"]
+            eventually(lambda: [n.name for n in connection.descriptions()] == ["before"], "it is undone")
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(connection.create, _pair("patient", port="p2"))
                 eventually(lambda: len(connection.descriptions()) == 2, "it is written")
@@ -194,11 +195,15 @@ def test_repair_works_by_command_line_and_over_a_served_driver(
     try:
         lab.nbctl("lsp-del", "ch1:p1")
         run = [NETVIRT, "-c", served.client_uri]
-        shown = subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
-        assert "changed by others: Logical_Switch_Port ch1:p1 is missing" in shown
+
+        def shown() -> str:
+            return subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
+
+        drift = "changed by others: Logical_Switch_Port ch1:p1 is missing"
+        eventually(lambda: drift in shown(), "the server has noticed it")
         done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
         assert "network blue: repaired: Logical_Switch_Port ch1:p1 is missing" in done
-        assert connection.lookup("blue").state().drift == ()
+        eventually(lambda: connection.lookup("blue").state().drift == (), "this client sees it, too")
         done = subprocess.run(
             [*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True
         ).stdout
@@ -264,7 +269,7 @@ def test_two_clients_cannot_claim_the_same_place(lab: OVN, connection: libnetvir
                 pool.submit(other.create, _pair(f"d{n}", 200 + n)),
             ]
             assert {future.result().state().state for future in created} == {State.ACTIVE}
-        assert connection.descriptions() == other.descriptions()
+        eventually(lambda: connection.descriptions() == other.descriptions(), "both see the same")
         assert len(connection.descriptions()) == 24
 
 

@@ -18,6 +18,7 @@ from libnetvirt.semantics import gateway_mac
 from tests.support.certificates import Authority
 from tests.support.lab.wire import Wire
 from tests.support.ovn_harness import need_ovn
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -35,7 +36,7 @@ def _drain(wire: Wire) -> list[bytes]:
     return found
 
 
-def _arrives(wire: Wire, frame: bytes, seconds: float = 3.0) -> bool:
+def _arrives(wire: Wire, frame: bytes, seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if frame in _drain(wire):
@@ -107,9 +108,7 @@ def test_a_limit_between_two_router_endpoints_holds(
     )
     gateway = frames.mac_text(gateway_mac(network.uuid))
     wires["ch2p1"].send(frames.arp(B, "10.0.2.1", "10.0.2.254"))
-    deadline = time.monotonic() + 5
-    while not any(h.addresses for h in network.state().hosts):
-        assert time.monotonic() < deadline
+    eventually(lambda: any(h.addresses for h in network.state().hosts), "the host's address is known")
     packet = frames.ipv4(A, gateway, "10.0.1.1", "10.0.2.1", frames.udp(5, 6, bytes(SIZE)))
     rate = _throughput(wires["ch1p1"], wires["ch2p1"], B, packet)
     assert 0.7 * RATE < rate < 1.1 * RATE
@@ -137,7 +136,8 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         Endpoint(uuid="2", switch="ch2", port="p1"),
     )
     wanted = VirtualNetwork(name="outside", endpoints=ends)
-    _eventually_named(connection, "node1")
+    names = lambda: " ".join(s.description for s in connection.substrate().switches)  # noqa: E731
+    eventually(lambda: "node1" in names(), "its hostname is known")
     with pytest.raises(PortNotFound, match="maps no bridge to ext"):
         connection.create(wanted)
     chassis.vsctl("add-br", "br-ext", "--", "set", "Bridge", "br-ext", "datapath_type=netdev",
@@ -146,9 +146,8 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
     lab.add_host("ch1", "p8", bridge="br-ext")
     outside = Wire(lab.far("ch1", "p8"))
     try:
-        deadline = time.monotonic() + 5
-        while not any(p.name == "physnet:ext" for s in connection.substrate().switches for p in s.ports):
-            assert time.monotonic() < deadline
+        ports = lambda: [p.name for s in connection.substrate().switches for p in s.ports]  # noqa: E731
+        eventually(lambda: "physnet:ext" in ports(), "the physical network is known")
         network = connection.create(wanted)
         assert network.state().state == "active"
         hello = frames.marked(A, frames.BROADCAST, b"from outside")
@@ -163,9 +162,7 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         # The chassis may go, and is no drift of the network.
         chassis.controller.leave()
         try:
-            deadline = time.monotonic() + 5
-            while network.state().state == "active":
-                assert time.monotonic() < deadline
+            eventually(lambda: network.state().state != "active", "it is noticed")
             assert network.state().drift == ()
         finally:
             chassis.controller.start()
@@ -175,12 +172,6 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-bridge-mappings")
         chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "hostname")
         chassis.vsctl("del-br", "br-ext")
-
-
-def _eventually_named(connection: libnetvirt.Connection, hostname: str) -> None:
-    deadline = time.monotonic() + 5
-    while not any(hostname in s.description for s in connection.substrate().switches):
-        assert time.monotonic() < deadline
 
 
 def test_databases_over_ssl_verify_both_sides(
