@@ -41,7 +41,7 @@ def notes(connection: libnetvirt.Connection, switch: str = "1") -> str:
 
 def netvirt(lab: Lab, *words: str, status: int = 0) -> str:
     done = subprocess.run(
-        [NETVIRT, *words], env=lab.ovs.environment, capture_output=True, text=True, timeout=30, check=False
+        [NETVIRT, *words], env=lab.ovs.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -51,7 +51,7 @@ def correct(lab: Lab, remedy: str) -> None:
     """Run a remedy as an operator does on the switch's machine."""
     for command in remedy.split("; "):
         done = subprocess.run(
-            ["sh", "-c", command], env=lab.ovs.environment, capture_output=True, text=True, timeout=30,
+            ["sh", "-c", command], env=lab.ovs.environment, capture_output=True, text=True, timeout=60,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"

@@ -126,6 +126,7 @@ def test_drift_is_found_while_the_connection_stays(
 ) -> None:
     reports = REPORT in harness.served.uri
     network, guests = _network(testbed, harness)
+    testbed.eventually(harness.differences, "nothing moves any more")
     before = _holds(harness)
     reader = EventReader(harness.connection)
     assert network.state().state is State.ACTIVE

@@ -105,6 +105,7 @@ def test_an_operation_that_a_switch_refuses_is_undone_on_all_switches(
     place = _stranger()
     with _strange(harness, testbed, place) as strange:
         guests = _others(testbed)
+        testbed.eventually(harness.differences, "nothing moves any more")
         held = [sorted(harness.lab.dump(s)) for s in harness.lab.switches]
         network = _shared(testbed, place)
         strange.faults.refuses = True

@@ -302,6 +302,7 @@ def test_a_group_that_another_program_removes_is_restored(testbed: Testbed, harn
     with bonded(testbed, GROUP) as (joined, _):
         network = joined.create(joint(GROUP), FAR)
         guests = joined.learned_guests(network)
+        joined.eventually(harness.differences, "nothing moves any more")
         before = Counter(harness.leftovers())
         for line in harness.lab.dump(1):
             if "type=select" in line:

@@ -29,7 +29,7 @@ from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = "&lldp-interval=0.3"

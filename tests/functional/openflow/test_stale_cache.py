@@ -45,8 +45,13 @@ def test_a_datapath_older_than_its_vlan_limit_is_noticed_without_the_database(
         eventually(lambda: all(notes(connection, s) for s in "12"), "it is noticed at both", STALE())
         print(f"stale: noticed within {time.monotonic() - started:.2f} s")
         eventually(lambda: blue.state().state is State.DEGRADED, "blue is degraded")
-        remedies = {e.switch: e.fields["remedy"] for e in reader.events if e.kind == "switch.untrusted"}
-        assert remedies == dict.fromkeys("12", "systemctl restart openvswitch-switch")
+
+        def remedies() -> dict[str | None, object]:
+            told = [e for e in list(reader.events) if e.kind == "switch.untrusted"]
+            return {e.switch: e.fields["remedy"] for e in told}
+
+        eventually(lambda: len(remedies()) == 2, "that is reported of both")
+        assert remedies() == dict.fromkeys("12", "systemctl restart openvswitch-switch")
         with pytest.raises(SwitchUntrusted, match="does not apply changed rules"):
             connection.create(network(8, "red", (1, 2), (2, 2)))
         lab.ovs.kill_switch()

@@ -230,6 +230,7 @@ def test_create_returns_when_frames_have_been_seen_to_pass(testbed: Testbed, har
         try:
             testbed.eventually(lambda: len(harness.connection.substrate().links) != 4, "there is one way")
             cable.passes = no_service_tags
+            testbed.eventually(harness.differences, "nothing moves any more")
             before = harness.leftovers()
             with pytest.raises(NoPath, match=r"with two VLAN tags|no frame of 1506 bytes gets from switch"):
                 create(testbed, harness)

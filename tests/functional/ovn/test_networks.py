@@ -18,6 +18,7 @@ from libnetvirt.semantics import gateway_mac
 from tests.support.certificates import Authority
 from tests.support.lab.wire import Wire
 from tests.support.ovn_harness import need_ovn
+from tests.support.promised_times import crowd
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -59,7 +60,7 @@ def _throughput(source: Wire, destination: Wire, to: str, frame: bytes | None = 
         time.sleep(0.002)
     time.sleep(0.2)
     arrived += sum(len(f) > SIZE for f in _drain(destination))
-    assert sent * SIZE * 8 > 0.9 * OFFERED * SECONDS
+    assert sent * SIZE * 8 > 0.9 * OFFERED * SECONDS / crowd()
     return arrived * SIZE * 8 / SECONDS
 
 
@@ -91,7 +92,9 @@ def test_a_limit_applies_to_its_pair_only(
     print(f"{rate / 1e6:.2f} Mbit/s")
     assert 0.7 * RATE < rate < 1.1 * RATE
     if free is not None:
-        assert _throughput(wires["ch1p1"], wires["ch2p2"], C) > 0.9 * OFFERED
+        # Three times the limit and more, unless the machine is too busy for that.
+        least = max(2 * RATE, 0.9 * OFFERED / crowd())
+        assert _throughput(wires["ch1p1"], wires["ch2p2"], C) > least
 
 
 @pytest.mark.alone
@@ -136,8 +139,10 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         Endpoint(uuid="2", switch="ch2", port="p1"),
     )
     wanted = VirtualNetwork(name="outside", endpoints=ends)
-    names = lambda: " ".join(s.description for s in connection.substrate().switches)  # noqa: E731
-    eventually(lambda: "node1" in names(), "its hostname is known")
+    eventually(
+        lambda: any("node1" in s.description for s in connection.substrate().switches),
+        "its hostname is known",
+    )
     with pytest.raises(PortNotFound, match="maps no bridge to ext"):
         connection.create(wanted)
     chassis.vsctl("add-br", "br-ext", "--", "set", "Bridge", "br-ext", "datapath_type=netdev",
@@ -146,8 +151,10 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
     lab.add_host("ch1", "p8", bridge="br-ext")
     outside = Wire(lab.far("ch1", "p8"))
     try:
-        ports = lambda: [p.name for s in connection.substrate().switches for p in s.ports]  # noqa: E731
-        eventually(lambda: "physnet:ext" in ports(), "the physical network is known")
+        eventually(
+            lambda: any(p.name == "physnet:ext" for s in connection.substrate().switches for p in s.ports),
+            "the physical network is known",
+        )
         network = connection.create(wanted)
         assert network.state().state == "active"
         hello = frames.marked(A, frames.BROADCAST, b"from outside")
