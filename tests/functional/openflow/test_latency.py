@@ -13,7 +13,7 @@ from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet
 from tests.support.lab.delay_line import DelayLine
 from tests.support.openflow_harness import OpenFlow
-from tests.support.promised_times import by
+from tests.support.promised_times import by, crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
@@ -57,7 +57,7 @@ def route(network: Network) -> list[str]:
 
 
 def is_about(found: int, wanted: int) -> bool:
-    return wanted - 1000 <= found <= wanted + TOLERANCE
+    return wanted - 1000 <= found <= wanted + TOLERANCE * crowd()
 
 
 def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
@@ -111,8 +111,14 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
     testbed, lab = Testbed(harness, None), harness.lab
     cable.seconds = 0.030
     lab.receive()
-    probes = [a.frame for a in lab.receive_for(0.6) if (a.switch, a.port) == ENDS[0] and b"NV\x02" in a.frame]
-    assert probes
+    probes: list[bytes] = []
+
+    def unsent() -> bool:
+        arrived = lab.receive_for(0.6)
+        probes.extend(a.frame for a in arrived if a[:2] == ENDS[0] and b"NV\x02" in a.frame)
+        return not probes
+
+    testbed.eventually(unsent, "the link is probed")
     # The same frames once more, at the far end, and where they do not belong.
     lab.send(*ENDS[1], *probes)
     lab.send(*ENDS[0], *probes)
@@ -127,7 +133,7 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
 
     def astray() -> int:
         found = measured(harness)["1", "2"]
-        return 0 if abs(found - 30_000) <= 2 * TOLERANCE else found
+        return 0 if abs(found - 30_000) <= 2 * TOLERANCE * crowd() else found
 
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     # A figure is the median of three: whatever went into one would show for as long as this.

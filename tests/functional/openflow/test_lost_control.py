@@ -44,7 +44,7 @@ class Relayed(OpenFlow):
 
     def __init__(self) -> None:
         super().__init__(hosts=1, options=f"&confirm-timeout=1&lldp-interval={INTERVAL}&hold={HOLD}")
-        self.timeout = 15.0  # a switch that connects again waits for seconds
+        self.timeout = 30.0  # a switch that connects again waits for seconds
         self.relays: dict[int, ControlRelay] = {}
         self._stack = ExitStack()
 

@@ -212,6 +212,7 @@ def test_foreign_changes_to_queues_are_repaired_and_foreign_rows_kept(
 def test_a_failed_queue_operation_leaves_no_trace(harness: OpenFlow, testbed: Testbed) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
     network, bridge = testbed.create(*places), harness.lab.bridge(2)
+    testbed.eventually(harness.differences, "nothing moves any more")
     held = len(harness.lab.ofctl("dump-flows", 2, "table=1").splitlines()) - 1
     harness.lab.ovs.vsctl(
         "--", "--id=@t", "create", "Flow_Table", f"flow_limit={held}", "overflow_policy=refuse",
@@ -285,6 +286,9 @@ def test_a_change_back_to_meters_removes_the_queue_rows(harness: OpenFlow, testb
     harness.served.uri += "&enforcement=meter"
     harness.start_controller()
     testbed.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
-    assert "rate=30000" in harness.lab.ofctl("dump-meters", 1)
-    (state,) = [c.state for c in harness.connection.lookup(network.uuid).state().constraints]
-    assert str(state) == "active"
+    testbed.eventually(lambda: "rate=30000" not in harness.lab.ofctl("dump-meters", 1), "there is a meter")
+
+    def states() -> list[str]:
+        return [str(c.state) for c in harness.connection.lookup(network.uuid).state().constraints]
+
+    testbed.eventually(lambda: states() != ["active"] and states(), "it is kept")
