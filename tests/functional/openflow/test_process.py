@@ -11,16 +11,11 @@ import libnetvirt
 from libnetvirt import Endpoint, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.errors import AddressInUse, DaemonUnreachable, InvalidURI, StateUnusable
+from tests.support.free_port import free_port
 from tests.support.lab import Lab
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def _network(**fields: object) -> VirtualNetwork:
@@ -41,7 +36,7 @@ def _places(lab: Lab, frame: bytes) -> list[tuple[int, int]]:
 
 
 def test_a_controller_in_process_forwards_and_cleans_up() -> None:
-    port = _free_port()
+    port = free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
@@ -56,7 +51,7 @@ def test_a_controller_in_process_forwards_and_cleans_up() -> None:
 
 
 def test_forwarding_continues_when_the_connection_is_closed() -> None:
-    port = _free_port()
+    port = free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
@@ -78,17 +73,17 @@ def test_a_listen_port_in_use_is_reported() -> None:
 def test_a_state_file_in_use_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     with (
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}"),
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}"),
         pytest.raises(StateUnusable, match="state"),
     ):
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}")
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}")
 
 
 def test_an_invalid_state_file_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     state.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StateUnusable):
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}")
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}")
     assert state.read_bytes().startswith(b"this is not")
 
 

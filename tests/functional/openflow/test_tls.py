@@ -21,6 +21,7 @@ from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.tls import Credentials
 from libnetvirt.uri import URI
 from tests.support.certificates import Certified, Pki
+from tests.support.free_port import free_port
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT
 from tests.support.openflow_harness import OpenFlow
@@ -239,8 +240,7 @@ def _page() -> dict[str, str]:
 def test_the_documented_commands_make_working_certificates(tmp_path: Path) -> None:
     blocks = _page()
     assert list(blocks) == ["authority", "controller", "switch", "list", "revoke"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with Lab(1) as lab, contextlib.ExitStack() as ends:
         for directory in ("netvirt", "openvswitch"):
             (tmp_path / directory).mkdir()

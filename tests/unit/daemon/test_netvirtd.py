@@ -26,6 +26,7 @@ from libnetvirt.errors import (
     NotFound,
     StateUnusable,
 )
+from tests.support.free_port import free_port
 from tests.support.netvirtd_daemon import TWO, netvirtd
 from tests.support.waiting import awaited
 
@@ -35,11 +36,6 @@ def run(test: Awaitable[None]) -> None:
         await test
 
     asyncio.run(main())
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
