@@ -181,7 +181,7 @@ def test_two_clients_add_endpoints_at_the_same_time_and_none_is_lost(serve: Serv
         for n in "12"
     ]
     for client in clients:
-        _, said = client.communicate(timeout=50)
+        _, said = client.communicate(timeout=200)
         assert client.returncode == 0, said
     assert len(json.loads(netvirt.ok("dump", "blue", "--format", "json"))["endpoints"]) == 60
 
