@@ -22,7 +22,7 @@ from libnetvirt.verification.tables import EXPIRED, IN_PORT, METADATA, NXM_IN_PO
 #: (switch id, port number)
 End = tuple[str, int]
 #: lookups of one frame in one switch, and switches that it goes through, before it is taken to loop
-_LOOKUPS = 64
+LOOKUPS = 64
 _CODE = Struct("!H")
 _ENCAP = Struct("!HHI")
 _CHECK = Struct("!HHH4s6x")
@@ -65,12 +65,12 @@ class Looped(Exception):
         self.last = last
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The rest of the actions is not carried out."""
 
 
 @dataclass(slots=True)
-class _State:
+class State:
     """A frame on its way through a switch."""
 
     switch: Switch
@@ -80,13 +80,15 @@ class _State:
     last: Step | None = None
     metered: bool = False
     lookups: int = 0
+    #: within how many resubmits, after which other actions may follow
+    resubmits: int = 0
     #: where the frame has entered switches, and as which frame
     entered: tuple[tuple[object, ...], ...] = ()
 
-    def copy(self) -> _State:
-        return _State(
+    def copy(self) -> State:
+        return State(
             self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
-            self.lookups, self.entered,
+            self.lookups, self.resubmits, self.entered,
         )  # fmt: skip
 
 
@@ -132,11 +134,19 @@ class Forwarding:
         switch = self.switches.get(end[0])
         if switch is None:
             raise Unmodelled(f"switch {end[0]} has not reported its rules")
-        state = _State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
-        with contextlib.suppress(_Ended):
-            _Switching(self, classes).table(state, 0, end[1])
+        state = State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
+        with contextlib.suppress(Ended):
+            Switching(self, classes).table(state, 0, end[1])
         if state.last is not None:
             self.ends.append(state.last)
+
+    def met(self, state: State, in_port: int, table: Table, rule: Rule | None) -> None:  # noqa: ARG002
+        """Note the rule that a frame meets, as if it had entered at ``in_port``."""
+        state.last = Step(state.switch.id, in_port, state.table, rule, state.last)
+
+    def go_to(self, classes: Classes, state: State, table: int) -> None:
+        """Go on with a frame in another table."""
+        Switching(self, classes).table(state, table, state.pipeline[IN_PORT])
 
     @property
     def last(self) -> Step | None:
@@ -144,7 +154,7 @@ class Forwarding:
         lost = next((step for step in self.ends if step.rule is None), None)
         return lost or (self.ends[0] if self.ends else None)
 
-    def send(self, classes: Classes, state: _State, port: int) -> None:
+    def send(self, classes: Classes, state: State, port: int) -> None:
         """Send a copy of the frame out of a port."""
         here = (state.switch.id, port)
         if not state.frame.ethernet:
@@ -152,37 +162,43 @@ class Forwarding:
         if port != of.Port.LOCAL and not state.switch.ports.get(port, False):
             self.lost += 1
         elif here not in self.links:
-            self.exits.append(Exit(*here, state.frame.copy(), state.last, state.metered))
+            self._leave(classes, Exit(*here, state.frame.copy(), state.last, state.metered))
         elif (far := self.links[here]) is None:
             self.lost += 1
         else:
             self._enter(classes, far, state.frame.copy(), state.last, state.entered)
 
-    def send_up(self, state: _State) -> None:
+    def _leave(self, classes: Classes, exit_: Exit) -> None:  # noqa: ARG002
+        self.exits.append(exit_)
+
+    def send_up(self, state: State) -> None:
         """Send a copy of the frame to the controller."""
         self.exits.append(Exit(state.switch.id, None, state.frame.copy(), state.last, state.metered))
 
 
-class _Switching:
+class Switching:
     """One frame in one switch."""
 
     def __init__(self, forwarding: Forwarding, classes: Classes) -> None:
         self._out = forwarding
         self._classes = classes
 
-    def table(self, state: _State, number: int, in_port: int) -> None:
+    def table(self, state: State, number: int, in_port: int) -> None:
         """Look a frame up in a table, as if it had entered at ``in_port``, and do what the rule says."""
         state.lookups += 1
-        if state.lookups > _LOOKUPS:
+        if state.lookups > LOOKUPS:
             raise Looped(state.last)
         state.table = number
         table = state.switch.tables.get(number, _NO_TABLE)
-        rule = self._classes.lookup(table, {**state.pipeline, IN_PORT: in_port}, state.frame)
-        state.last = Step(state.switch.id, in_port, number, rule, state.last)
+        pipeline = state.pipeline
+        if pipeline[IN_PORT] != in_port:
+            pipeline = {**pipeline, IN_PORT: in_port}
+        rule = self._classes.lookup(table, pipeline, state.frame)
+        self._out.met(state, in_port, table, rule)
         if rule is not None:
             self._carry_out(state, rule.instructions)
 
-    def _carry_out(self, state: _State, instructions: Sequence[of.Instruction]) -> None:
+    def _carry_out(self, state: State, instructions: Sequence[of.Instruction]) -> None:
         after: int | None = None
         for instruction in sorted(instructions, key=_execution):
             if isinstance(instruction, of.Meter):
@@ -199,13 +215,13 @@ class _Switching:
             else:
                 raise Unmodelled(f"switch {state.switch.id}: an instruction {type(instruction).__name__}")
         if after is not None:
-            self.table(state, after, state.pipeline[IN_PORT])
+            self._out.go_to(self._classes, state, after)
 
-    def _apply(self, state: _State, actions: Sequence[of.Action]) -> None:
+    def _apply(self, state: State, actions: Sequence[of.Action]) -> None:
         for action in actions:
             self._act(state, action)
 
-    def _act(self, state: _State, action: of.Action) -> None:
+    def _act(self, state: State, action: of.Action) -> None:
         frame = state.frame
         match action:
             case of.Output():
@@ -236,7 +252,7 @@ class _Switching:
             case _:
                 raise Unmodelled(f"switch {state.switch.id}: an action {type(action).__name__}")
 
-    def _output(self, state: _State, port: int) -> None:
+    def _output(self, state: State, port: int) -> None:
         in_port = state.pipeline[IN_PORT]
         if port == of.Port.CONTROLLER:
             self._out.send_up(state)
@@ -247,16 +263,16 @@ class _Switching:
         elif port != in_port:
             self._out.send(self._classes, state, port)
 
-    def _decrement(self, state: _State) -> None:
+    def _decrement(self, state: State) -> None:
         ttl = Variable("nw_ttl", state.frame.level)
         if state.frame.ttl or "nw_ttl" in state.frame.upper:
             raise Unmodelled("the TTL is decremented twice")
         if any(self._classes.equals(ttl, value, 0xFF) for value in EXPIRED):
             self._out.send_up(state)
-            raise _Ended
+            raise Ended
         state.frame.ttl = -1
 
-    def _group(self, state: _State, number: int) -> None:
+    def _group(self, state: State, number: int) -> None:
         group = state.switch.group.get(number)
         if group is None:
             raise Unmodelled(f"switch {state.switch.id}: group {number:#x} does not exist")
@@ -277,12 +293,12 @@ class _Switching:
             raise Unmodelled(f"switch {switch.id}: a bucket that watches a group")
         return bucket.watch_port == of.Port.ANY or switch.ports.get(bucket.watch_port, False)
 
-    def _aside(self, state: _State, actions: Sequence[of.Action]) -> None:
+    def _aside(self, state: State, actions: Sequence[of.Action]) -> None:
         """Carry out actions on a copy."""
-        with contextlib.suppress(_Ended):
+        with contextlib.suppress(Ended):
             self._apply(state.copy(), actions)
 
-    def _extension(self, state: _State, action: of.Experimenter) -> None:
+    def _extension(self, state: State, action: of.Experimenter) -> None:
         frame, payload = state.frame, action.payload
         if (cloned := nicira.clone_actions(action)) is not None:
             try:
@@ -294,8 +310,10 @@ class _Switching:
             port, table = target
             table = state.table if table == _SAME_TABLE else table
             kept = state.table
+            state.resubmits += 1
             self.table(state, table, state.pipeline[IN_PORT] if port == _SAME_PORT else port)
             state.table = kept
+            state.resubmits -= 1
             return
         if (vlan := nicira.vlan_id_set(action)) is not None:
             frame.set("vlan_vid", vlan)
@@ -320,7 +338,7 @@ class _Switching:
         else:
             self._decapsulate(state, kind)
 
-    def _move(self, state: _State, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
+    def _move(self, state: State, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
         """Copy a priority. Any value of a class will do, as no rule matches one where it was copied to."""
         value = self._priority(state, source, bits)
         if (name := _register(target[0])) is not None:
@@ -334,7 +352,7 @@ class _Switching:
         else:
             raise Unmodelled(f"switch {state.switch.id}: a move to field {target[0]:#x}")
 
-    def _priority(self, state: _State, source: tuple[int, int], bits: int) -> int:
+    def _priority(self, state: State, source: tuple[int, int], bits: int) -> int:
         if (name := _register(source[0])) is not None:
             return state.pipeline.get(name, 0) >> source[1] & ((1 << bits) - 1)
         if source not in _PRIORITIES or bits != _PRIORITY_BITS:
@@ -343,7 +361,7 @@ class _Switching:
         return self._classes.choose(value) if isinstance(value, Variable) else value or 0
 
     @staticmethod
-    def _encapsulate(state: _State, kind: int) -> None:
+    def _encapsulate(state: State, kind: int) -> None:
         frame = state.frame
         if kind == nicira.MPLS and frame.ethernet:
             state.frame = frame.encapsulated()
@@ -352,7 +370,7 @@ class _Switching:
         else:
             raise Unmodelled(f"encap of type {kind:#x} here")
 
-    def _decapsulate(self, state: _State, kind: int) -> None:
+    def _decapsulate(self, state: State, kind: int) -> None:
         frame = state.frame
         if frame.ethernet:
             if frame.tags:
@@ -360,7 +378,7 @@ class _Switching:
             if kind not in (nicira.NEXT_HEADER, nicira.MPLS):
                 raise Unmodelled(f"decap to type {kind:#x}")
             frame.ethernet = False
-        elif kind == nicira.ETHERNET and frame.labels:
+        elif kind == nicira.ETHERNET and frame.stack():
             below = frame.labels[0].bottom
             if len(frame.labels) > 1 or below != 1:
                 raise Unmodelled("decap of a label that is not the last")
