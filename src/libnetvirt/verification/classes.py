@@ -11,9 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from libnetvirt.verification.frame import LABELLED, READ_TAGS, SHAPES, UNREAD, Frame, Unmodelled, Value, Variable
+from libnetvirt.verification.frame import (
+    LABEL_FIELDS,
+    LABELLED,
+    READ_TAGS,
+    SHAPES,
+    UNREAD,
+    Frame,
+    Unmodelled,
+    Variable,
+)
 from libnetvirt.verification.tables import SEVERAL, Class, Fields, Near, Rule, Table
-
 
 #: how many tags a frame has whose labels are left open
 OPEN_TAGS = Variable("?tags", 0, READ_TAGS + 1)
@@ -98,16 +106,17 @@ class Classes:
         remembered = self.fields.lookups.get(near)
         if remembered is None:
             remembered = self.fields.lookups[near] = {}
-        key: list[Value | None] = []
-        for name in near.names:
-            value = frame.get(name)
-            key.append(value)
-            if isinstance(value, Variable):
-                key.append(self.now.get(value))
-        asked = tuple(key)
+        values = [None if frame.unread and n in LABEL_FIELDS else frame.get(n) for n in near.names]
+        variables = [value for value in values if isinstance(value, Variable)]
+        asked = (*values, *map(self.now.get, variables))
         outcomes = remembered.get(asked)
         if outcomes is None:
             outcomes = remembered[asked] = self._outcomes(near, frame)
+            if len(outcomes) > 1:
+                # What each part will find.
+                for rule, part in outcomes:
+                    known = (part.get(v, self.now.get(v)) for v in variables)
+                    remembered[(*values, *known)] = [(rule, {})]
         for _, part in outcomes[1:]:
             self.waiting.append({**self.now, **part})
         first, part = outcomes[0]
@@ -133,7 +142,7 @@ class Classes:
         return first
 
     def _outcomes(self, near: Near, frame: Frame) -> list[tuple[Rule | None, Class]]:
-        """Which rules take which part of the class: of the variables that they ask for, what each may have."""
+        """Which rules take which part of the class: what each leaves of the variables that it asks for."""
         candidates = near.candidates(partial(self._known, frame))
         rest, found = [self.now], []
         for number, rule in enumerate(candidates):
@@ -226,3 +235,6 @@ def labelled(fields: Fields, part: Class) -> list[Class]:
 
 def _tags(fields: Fields, part: Class) -> int:
     return fields.partition(OPEN_TAGS).value(part[OPEN_TAGS])
+
+
+__all__ = ["Class", "Classes", "Compound", "labelled"]

@@ -66,6 +66,10 @@ class Label(NamedTuple):
     tc: Value
 
 
+#: the fields of a `Label`, as OpenFlow names them
+LABEL_FIELDS: Final = ("mpls_label", "mpls_bos", "mpls_tc")
+
+
 @dataclass(slots=True)
 class Frame:
     """An Ethernet frame: header, tags, labels, and what follows.
@@ -133,10 +137,10 @@ class Frame:
             return self.type
         if name == "vlan_pcp":
             return self.tags[0].pcp if self.tags else None
-        if name in ("mpls_label", "mpls_bos", "mpls_tc"):
+        if name in LABEL_FIELDS:
             if not self.stack():
                 return None
-            return self.labels[0][("mpls_label", "mpls_bos", "mpls_tc").index(name)]
+            return self.labels[0][LABEL_FIELDS.index(name)]
         return self.upper.get(name, Variable(name, self.level))
 
     def set(self, name: str, value: int) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from libnetvirt.verification.classes import Class, Classes
+from libnetvirt.verification.classes import Classes
 from libnetvirt.verification.forwarding import (
     LOOKUPS,
     End,
@@ -22,13 +22,13 @@ from libnetvirt.verification.forwarding import (
     Exit,
     Forwarding,
     Looped,
-    State,
     Step,
     Switching,
+    Transit,
 )
 from libnetvirt.verification.frame import Frame, LabelsUnread, Unmodelled, Variable
-from libnetvirt.verification.tables import IN_PORT, METADATA, Fields, Rule, Table
-from libnetvirt.verification.transit import Transit
+from libnetvirt.verification.tables import IN_PORT, METADATA, Class, Fields, Rule, Table
+from libnetvirt.verification.tunnels import Tunnels
 
 Reading = Callable[[Classes, Exit], object]
 """What a frame that leaves is, to those who judge it. May divide the class."""
@@ -51,11 +51,17 @@ class Journey:
     __slots__ = ("ended", "error", "frame", "left", "part", "pipeline")
 
     def __init__(
-        self, part: Class, left: Sequence[Left], state: State | Journey, ended: bool, error: Exception | None
+        self,
+        part: Class,
+        left: Sequence[Left],
+        state: Transit | Journey,
+        ended: bool,
+        error: Exception | None,
     ) -> None:
         self.part = part
         self.left = left
-        self.frame, self.pipeline = state.frame, state.pipeline
+        self.frame: Frame = state.frame
+        self.pipeline: dict[str, int] = state.pipeline
         self.ended = ended
         self.error = error
 
@@ -70,7 +76,7 @@ class Place:
 
     __slots__ = ("_by_atom", "_others", "_variable", "journeys", "start", "table")
 
-    def __init__(self, start: State, table: int) -> None:
+    def __init__(self, start: Transit, table: int) -> None:
         self.start, self.table = start, table
         self.journeys: list[Journey] = []
         #: journeys by the one atom that they want of a variable, and the others
@@ -114,7 +120,7 @@ class Journeys(Forwarding):
         self._fields = fields
         self._reading = reading
         self._places: dict[Key, Place] = {}
-        self._transit = Transit(self.switches, self.links)
+        self._tunnels = Tunnels(self.switches, self.links)
         #: places whose journeys are being worked out
         self._open: set[Key] = set()
         #: of the class that is being forwarded: what has left, and where copies of it are
@@ -123,14 +129,14 @@ class Journeys(Forwarding):
 
     def from_port(self, end: End, frame: Frame) -> Place:
         """The place of a frame that enters at a port. Raises Unmodelled, Looped (which may be wrong)."""
-        end = self._transit.end(end, frame)
+        end = self._tunnels.end(end, frame)
         switch = self.switches.get(end[0])
         if switch is None:
             raise Unmodelled(f"switch {end[0]} has not reported its rules")
         key = (end, frame.signature())
         place = self._places.get(key)
         if place is None:
-            place = self._explored(key, Place(State(switch, frame, {IN_PORT: end[1]}), _TABLE_0))
+            place = self._explored(key, Place(Transit(switch, frame, {IN_PORT: end[1]}), _TABLE_0))
         return place
 
     def _enter(
@@ -143,7 +149,7 @@ class Journeys(Forwarding):
     ) -> None:
         self._ahead.append(self.from_port(end, frame))
 
-    def go_to(self, classes: Classes, state: State, table: int) -> None:
+    def go_to(self, classes: Classes, state: Transit, table: int) -> None:
         """Go on in another table: at once if what follows depends on it, else with the other copies."""
         if METADATA not in state.pipeline:
             # Frames that have nothing in common yet.
@@ -198,13 +204,13 @@ class Journeys(Forwarding):
             found = list(_continued(found, ahead))
         place.journeys += found
 
-    def met(self, state: State, in_port: int, table: Table, rule: Rule | None) -> None:
+    def met(self, state: Transit, in_port: int, table: Table, rule: Rule | None) -> None:
         """Rules are not noted."""
 
     def _leave(self, classes: Classes, exit_: Exit) -> None:
         self._left.append((exit_, self._reading(classes, exit_)))
 
-    def send_up(self, state: State) -> None:
+    def send_up(self, state: Transit) -> None:
         """Send a copy of the frame to the controller."""
         self._left.append((Exit(state.switch.id, None, state.frame.copy(), None, state.metered), None))
 

@@ -1,7 +1,7 @@
-"""Transit: switches that only send a tunnel's frames on, whatever is in the tunnel.
+"""Tunnels: switches that only send the frames of a tunnel on, whatever is in them.
 
-They decide by the outermost tag or label alone. So how far a frame gets that way is the same for all networks,
-and is worked out once for each port and outer header.
+They decide by the outermost tag or label alone. So how far a frame gets that way is the same for all
+networks, and is worked out once for each port and outer header.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Outer = tuple[tuple[str, int], ...]
 """Fields of a frame's outer header."""
 
 
-class Transit:
+class Tunnels:
     """How far frames get without a look at what is in their tunnel."""
 
     def __init__(self, switches: Mapping[str, Switch], links: Mapping[End, End | None]) -> None:
