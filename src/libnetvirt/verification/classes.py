@@ -144,6 +144,9 @@ class Classes:
     def _outcomes(self, near: Near, frame: Frame) -> list[tuple[Rule | None, Class]]:
         """Which rules take which part of the class: what each leaves of the variables that it asks for."""
         candidates = near.candidates(partial(self._known, frame))
+        kinds: dict[int, set[object]] = {}
+        for rule in candidates:
+            kinds.setdefault(rule.priority, set()).add(rule.kind)
         rest, found = [self.now], []
         for number, rule in enumerate(candidates):
             asked = self._asked(rule, frame)
@@ -153,7 +156,8 @@ class Classes:
             for each in rest:
                 taken = self._divide(each, asked, left)
                 if taken is not None:
-                    self._unambiguous(candidates, number, taken, frame)
+                    if len(kinds[rule.priority]) > 1:
+                        self._unambiguous(candidates, number, taken, frame)
                     found.append((rule, taken))
             rest = left
             if not rest:

@@ -61,11 +61,12 @@ class Rule:
     number: int
     #: what a rule of the model itself stands for
     means: object = None
+    #: fields and masks: rules that have these in common, and differ, never match the same frame
+    kind: tuple[tuple[str, int], ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def kind(self) -> tuple[tuple[str, int], ...]:
-        """Fields and masks: rules that have these in common, and differ, never match the same frame."""
-        return (*((n, m) for n, _, m in self.pipeline), ("", 0), *((n, m) for n, _, m in self.header))
+    def __post_init__(self) -> None:
+        asked = (*((n, m) for n, _, m in self.pipeline), ("", 0), *((n, m) for n, _, m in self.header))
+        object.__setattr__(self, "kind", asked)
 
 
 def rule(entry: of.FlowStatsEntry, number: int) -> Rule:
