@@ -127,6 +127,11 @@ class Journeys(Forwarding):
         self._left: list[Left] = []
         self._ahead: list[Place] = []
 
+    def forget(self) -> None:
+        """Keep nothing any longer."""
+        self._places.clear()
+        self._fields.lookups.clear()
+
     def from_port(self, end: End, frame: Frame) -> Place:
         """The place of a frame that enters at a port. Raises Unmodelled, Looped (which may be wrong)."""
         end = self._tunnels.end(end, frame)

@@ -113,8 +113,11 @@ class Verifier:
                 self._unknown(None, (switch.id, 0), None, str(error))
         selected = set(self._intents if networks is None else networks)
         with _uncollected():
-            for at in self._ports():
-                yield from self._port(at, selected)
+            try:
+                for at in self._ports():
+                    yield from self._port(at, selected)
+            finally:
+                self._journeys.forget()
 
     def _ports(self) -> Iterator[End]:
         missing = set()
