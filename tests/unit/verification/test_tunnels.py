@@ -49,7 +49,8 @@ def test_a_switch_that_does_more_is_not_passed() -> None:
 
 def test_a_rule_that_looks_further_into_the_frame_counts() -> None:
     for priority in (5, 6):
-        inside = of.FlowStatsEntry(table_id=1, priority=priority, match=of.Match(eth_dst=1))
+        match = of.Match(eth_dst=1)
+        inside = of.FlowStatsEntry(table_id=1, priority=priority, match=match, instructions=(OUT,))
         assert end(NEXT, passes(OUT), inside) == ("a", 1)
     below = of.FlowStatsEntry(table_id=1, priority=4, match=of.Match(eth_dst=1))
     assert end(NEXT, passes(OUT), below) == ("b", 1)
