@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from libnetvirt import progress
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.controller import Options
@@ -163,6 +164,28 @@ def test_an_operation_is_one_change_in_each_switch() -> None:
         assert not any(s.groups for s in lab.fabric.switches.values())
 
     run(story)
+
+
+def test_an_operation_tells_how_many_of_its_rounds_are_confirmed() -> None:
+    async def story(lab: Lab) -> None:
+        most = 0
+        for before, after in ((None, ONE), (ONE, MORE), (MORE, None)):
+            told: list[tuple[int, int]] = []
+            with progress.told_to(lambda done, steps, told=told: told.append((done, steps))):  # type: ignore[misc]
+                await lab.apply(before, after)
+            steps = told[-1][1]
+            # It may have begun again, if a switch was slow while others waited.
+            assert told[-steps - 1 :] == [(done, steps) for done in range(steps + 1)]
+            most = max(most, steps)
+        assert most > 1
+        told = []
+        with progress.told_to(lambda done, steps: told.append((done, steps))):
+            lab.wires[2].faults.refuses = True
+            with pytest.raises(RuleRefused):
+                await lab.apply(None, ONE)
+        assert {done for done, _ in told} == {0}, "what undoes it is no progress"
+
+    run(story, 1000.0)
 
 
 CHANGES = pytest.mark.parametrize(
