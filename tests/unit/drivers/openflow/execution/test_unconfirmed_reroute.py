@@ -19,11 +19,15 @@ ENDS = network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 3, 3, None, 2))
 NEAR = network(2, endpoint(21, 1, 4), endpoint(22, 1, 4, 20))
 
 
+#: seconds in which a switch has to confirm an operation
+CONFIRM = 0.2
+
+
 class Ring(Lab):
     """1 - 2 - 3 - 4 - 1. Switch ``fails`` is frozen in a test, and has less time to answer."""
 
     def __init__(self, fails: int) -> None:
-        super().__init__(LONG)
+        super().__init__(LONG, CONFIRM)
         self.fails = fails
 
     async def connect(self, dpid: int) -> None:
