@@ -231,6 +231,8 @@ class Driver(ABC):
 
     #: the options of the driver's URI
     settings: ClassVar[type[DriverSettings]] = DriverSettings
+    #: kinds of events that only this driver has, with what they say: others are in model/event_kinds.py
+    event_kinds: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     @abstractmethod

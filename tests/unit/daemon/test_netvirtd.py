@@ -162,8 +162,8 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
                 port = taken.getsockname()[1]
                 daemon.write(
                     TWO + f'[[listeners]]\npath = "{tmp_path}/new.sock"\n'
-                    f'[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{free}&state=c.db"\n'
-                    f'[connections.d]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=d.db"\n'
+                    f'[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{free}&state={{directory}}/c.db"\n'
+                    f'[connections.d]\nuri = "openflow:///?listen=127.0.0.1:{port}&state={{directory}}/d.db"\n'
                 )
                 with pytest.raises(AddressInUse, match=f"connection d: .*{port}"):
                     await daemon.reload()
@@ -179,7 +179,7 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
 
 def test_a_change_that_cannot_be_opened_brings_the_old_connection_back(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
-    old = f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=core.db"\n'
+    old = f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state={{directory}}/core.db"\n'
     listener = '[[listeners]]\npath = "{directory}/d.sock"\n'
 
     async def test() -> None:
@@ -277,7 +277,9 @@ def test_what_is_in_use_stops_the_start_with_one_message(tmp_path: Path) -> None
                 core(free_port(), "core.db") + listener, by=StateUnusable, match="connection core: .*core.db"
             )
             twice = core(free_port(), "x.db", "x") + core(free_port(), "x.db", "y")
-            await refused(twice + listener, by=StateUnusable, match="connection y: .*x.db")
+            await refused(
+                twice + listener, by=InvalidDescription, match=r"connections\.y\.uri: connection 'x' .*x\.db"
+            )
             await refused(
                 core(free_port(), "z.db") + listener.replace("{directory}", str(tmp_path)),
                 by=AddressInUse, match="another server answers",
@@ -301,7 +303,7 @@ def test_a_connection_that_is_not_required_is_tried_again(
     async def test() -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             port = taken.getsockname()[1]
-            uri = f"openflow:///?listen=127.0.0.1:{port}&state=o.db"
+            uri = f"openflow:///?listen=127.0.0.1:{port}&state={tmp_path}/o.db"
             text = TWO + f'[connections.o]\nuri = "{uri}"\nrequired = false\n'
             async with netvirtd(tmp_path, text) as daemon:
                 assert await daemon.names("a") == []

@@ -78,6 +78,13 @@ class TestSettings(DriverSettings):
         MEMORY, min_length=1, description="where networks are stored"
     )
 
+    def files(self) -> dict[str, str]:
+        return super().files() | ({"state": self.state} if self.state != MEMORY else {})
+
+    @property
+    def state_path(self) -> str:
+        return self.files().get("state", "")
+
 
 class TestDriver(Driver):
     """A driver that forwards in memory.
