@@ -29,7 +29,7 @@ from libnetvirt.model import (
 from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
-from libnetvirt.session import Rehearsal, Session
+from libnetvirt.session import By, Rehearsal, Session
 from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
 
@@ -177,16 +177,20 @@ class Connection:
         return await Applying(networks, apply=apply, find=self._counterpart, limit=limit, done=done).run()
 
     async def remove_all(
-        self, keys: Sequence[str | int], *, done: Callable[[VirtualNetwork], None] = lambda _: None
+        self,
+        keys: Sequence[str | int],
+        *,
+        by: By | None = None,
+        done: Callable[[VirtualNetwork], None] = lambda _: None,
     ) -> list[VirtualNetwork]:
-        """Remove several networks, by uuid or name, some at the same time if the driver gains by it. ``done``
-        is called with the description of each one that is gone, in the order given.
+        """Remove several networks, found as :meth:`lookup` finds them, some at the same time if the driver
+        gains by it. ``done`` is called with the description of each one that is gone, in the order given.
 
         Once one has failed, no other is begun. Raises NetworkNotFound, SubstrateError.
         """
 
         async def remove(number: int) -> VirtualNetwork:
-            network = await self._session.find(str(keys[number]))
+            network = await self._session.find(str(keys[number]), by)
             await Network(self._session, network.uuid).remove()
             return network
 
@@ -239,9 +243,10 @@ class Connection:
         """The descriptions of all networks, ordered by creation, with one request to the driver."""
         return list(await self.driver.networks())
 
-    async def lookup(self, key: str | int) -> Network:
-        """The network with this uuid, or else this name. Raises NetworkNotFound."""
-        return Network(self._session, (await self._session.find(str(key))).uuid)
+    async def lookup(self, key: str | int, *, by: By | None = None) -> Network:
+        """The network with this uuid, or else this name; ``by``: only the one with this uuid, or only the one
+        with this name, which may be the uuid of another. Raises NetworkNotFound."""
+        return Network(self._session, (await self._session.find(str(key), by)).uuid)
 
     async def substrate(self) -> Substrate:
         """The switches, ports and links."""

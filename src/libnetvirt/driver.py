@@ -276,6 +276,14 @@ class Driver(ABC):
     async def lookup(self, key: str) -> VirtualNetwork | None:
         """The network with this uuid, or else this name."""
 
+    async def named(self, name: str) -> VirtualNetwork | None:
+        """The network with this name, also if another one has it as its uuid. Drivers that look names up
+        without reading all networks say it faster."""
+        found = await self.lookup(name)
+        if found is None or found.name == name:
+            return found
+        return next((n for n in await self.networks() if n.name == name), None)
+
     @abstractmethod
     def validate(self, change: Change) -> None:
         """Veto a change by raising Conflict, SubstrateError or Unsupported. Pure, does not block."""

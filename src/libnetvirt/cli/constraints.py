@@ -12,6 +12,7 @@ import typer
 import libnetvirt
 from libnetvirt import Constraint
 from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
@@ -92,7 +93,7 @@ def add(
     constraint = _constraint(ctx, source, destination, given.given)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         _require(connection, source, destination, given.given)
         found.add_constraint(constraint)
         if dry_run:
@@ -128,7 +129,7 @@ def modify(
         raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         _require(connection, source, destination, changes)
         found.modify_constraint(source, destination, **changes)
         if dry_run:
@@ -160,7 +161,7 @@ def check(
     wanted = chosen(ctx, output)
     changes = _changes(ctx, clear, given)
     with connected(ctx, connect) as connection:
-        now = connection.lookup(network).description()
+        now = find(connection, network).description()
         old = now.constraint(source, destination)
         new = old.changed(**changes) if old else _constraint(ctx, source, destination, changes)
         others = tuple(c for c in now.constraints if c is not old)
@@ -186,7 +187,7 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         capabilities = connection.capabilities()
         known = [feature for feature in FEATURES if feature.startswith("constraint.")]
         if not capabilities.features.intersection(known):

@@ -10,6 +10,7 @@ import typer
 
 from libnetvirt import Endpoint, Fault, InvalidDescription
 from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import (
     Connect,
     Format,
@@ -163,7 +164,7 @@ def add(
     endpoint = Endpoint(**{"uuid": uuid, "switch": switch, "port": port, **fields})
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        added = target.lookup(network).add_endpoint(endpoint, pending=pending)
+        added = find(target, network).add_endpoint(endpoint, pending=pending)
         if dry_run:
             tell(target, wanted)
         else:
@@ -211,7 +212,7 @@ def modify(
         raise typer.BadParameter("nothing to change: give at least one option, such as --port.", ctx=ctx)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         if limits:
             old = found.description().endpoint(uuid)
             if old is not None and old.bandwidth is not None and "bandwidth" not in fields:
@@ -243,7 +244,7 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        target.lookup(network).remove_endpoint(uuid)
+        find(target, network).remove_endpoint(uuid)
         if dry_run:
             tell(target, wanted)
             return

@@ -71,7 +71,9 @@ Pending = Annotated[
         help="Accept endpoints whose switch or port does not exist yet. They become active when it appears.",
     ),
 ]
-NetworkName = Annotated[str, typer.Argument(metavar="VN", help="UUID or name of the network.")]
+NetworkName = Annotated[
+    str, typer.Argument(metavar="VN", help="UUID or name of the network (to say which: uuid:7, name:7).")
+]
 
 
 @dataclass

@@ -11,6 +11,7 @@ import typer
 
 import libnetvirt
 from libnetvirt.cli.listing import Selection
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line, notes, table
 from libnetvirt.cli.servers import server_socket
@@ -152,7 +153,7 @@ def rules(
     wanted = chosen(ctx, output)
     listing = given.of(ctx, _RULE_COLUMNS)
     with connected(ctx, connect) as connection:
-        found = connection.rules(network)
+        found = connection.rules(None if network is None else find(connection, network).uuid)
     listing.print([rule.to_json() for rule in found], wanted)
 
 
@@ -179,7 +180,8 @@ def repair(
     if network is not None and drop_orphans:
         raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        done = connection.repair(network, orphans=drop_orphans)
+        uuid = None if network is None else find(connection, network).uuid
+        done = connection.repair(uuid, orphans=drop_orphans)
     for text in done or ("nothing to repair",):
         line(text)
 

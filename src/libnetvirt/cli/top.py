@@ -14,6 +14,7 @@ import typer
 from libnetvirt import aio
 from libnetvirt.cli import events, screen
 from libnetvirt.cli.live import LiveScreen
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import REPORTS, Connect, Format, Output, address, chosen
 from libnetvirt.cli.output import clean, document, line
 from libnetvirt.cli.traffic import Sample, link_rows, rate, rates, sample
@@ -64,7 +65,7 @@ async def _run(
     uri: str, name: str | None, interval: float, live: bool, output: Format, count: int | None
 ) -> None:
     async with await aio.open(uri) as connection:
-        uuid = None if name is None else (await connection.lookup(name)).uuid
+        uuid = None if name is None else (await find_async(connection, name)).uuid
         before = await sample(connection, uuid)
         if live:
             await _draw(connection, uuid, interval, before)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from libnetvirt import Link, VirtualNetwork, aio
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import Connect, Format, address, settings
 from libnetvirt.cli.output import clean, document
 from libnetvirt.cli.traffic import LinkKey, key, loads, rate, state
@@ -98,7 +99,7 @@ async def _look(uri: str, name: str | None) -> View:
         description: VirtualNetwork | None = None
         paths: tuple[Path, ...] = ()
         if name is not None:
-            found = await connection.lookup(name)
+            found = await find_async(connection, name)
             description = await found.description()
             paths = tuple(await found.paths())
         used = frozenset((hop.switch, hop.out_port) for path in paths for hop in path.hops)

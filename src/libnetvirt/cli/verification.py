@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.model import Counterexample, Verification
@@ -35,7 +36,7 @@ def verify(
     """
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
-        found = connection.verify(*(networks or ()))
+        found = connection.verify(*(find(connection, word).uuid for word in networks or ()))
     if wanted in (Format.JSON, Format.YAML):
         document(found.to_json(), wanted)
     else:

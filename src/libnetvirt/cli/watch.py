@@ -17,6 +17,7 @@ from libnetvirt import Event, NetworkNotFound, NetworkState, State, aio
 from libnetvirt.cli import events as event_lines
 from libnetvirt.cli import screen
 from libnetvirt.cli.live import LiveScreen
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import STREAMS, Connect, Format, StreamOutput, address, chosen
 from libnetvirt.cli.output import clean, line
 from libnetvirt.errors import NetvirtError
@@ -73,7 +74,7 @@ async def _watch(
     uri: str, key: str | None, interval: float, live: bool, output: Format, count: int | None
 ) -> None:
     async with await aio.open(uri) as connection:
-        uuid = None if key is None else (await connection.lookup(key)).uuid
+        uuid = None if key is None else (await find_async(connection, key)).uuid
         async with _following(connection, uuid) as watching:
             await (_draw(watching, interval) if live else _print(watching, interval, output, count))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -138,6 +139,17 @@ class RemoteDriver(Driver):
             return parsed(VirtualNetwork, await self._client.get("networks", key))
         except NetworkNotFound:
             return None
+
+    async def named(self, name: str) -> VirtualNetwork | None:
+        """The network with this name, which the server looks up."""
+        if not name:
+            return None
+        # The server's filter has wildcards.
+        pattern = re.sub(r"[*?[]", r"[\g<0>]", name)
+        found = parsed(
+            tuple[VirtualNetwork, ...], await self._client.get("networks", query={"name": pattern})
+        )
+        return next((network for network in found if network.name == name), None)
 
     def validate(self, change: Change) -> None:
         """Do nothing: the server validates each change before it applies it."""
