@@ -26,12 +26,13 @@ from libnetvirt.cli.options import (
     takes,
 )
 from libnetvirt.cli.output import document, line
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.progress import Progress, Several
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
 
 
-class _Removed(Report):
+class Removed(Report):
     """A network that was removed, as output shows it beside :class:`Applied`."""
 
     uuid: str
@@ -190,7 +191,7 @@ def remove(
             connection.remove_all(
                 uuids,
                 by="uuid",
-                done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name)),
+                done=lambda gone: several.done(Removed(uuid=gone.uuid, name=gone.name)),
             )
         if missing is not None:
             raise missing
@@ -201,6 +202,7 @@ def remove(
 _COLUMNS = ("uuid", "name", "forwarding", "endpoints", "state")
 
 
+@pages
 @takes(Selection)
 def list_networks(
     ctx: typer.Context, given: Selection, connect: Connect = None, output: Output = None

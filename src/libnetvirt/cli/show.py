@@ -15,6 +15,7 @@ from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
 from libnetvirt.cli.output import document, line, pairs
 from libnetvirt.cli.output import table as plain_table
+from libnetvirt.cli.paging import pages
 from libnetvirt.driver import Capabilities
 from libnetvirt.model import Bandwidth, ConstraintCounters, Counters, NetworkState, Path
 
@@ -32,6 +33,7 @@ class _Snapshot:
     constraint_counters: Sequence[ConstraintCounters] | None
 
 
+@pages
 def show(
     ctx: typer.Context,
     network: NetworkName,

@@ -9,8 +9,8 @@ import typer
 
 from libnetvirt import formats
 from libnetvirt.cli import files
-from libnetvirt.cli.options import Connect, address, connected
-from libnetvirt.cli.output import line
+from libnetvirt.cli.options import Connect, DocumentOutput, Format, Output, address, chosen, connected
+from libnetvirt.cli.output import line, told
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.uri import URI
@@ -20,6 +20,7 @@ def backup(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write. It must not exist.")],
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Write a consistent copy of all stored networks to a file.
 
@@ -31,6 +32,7 @@ def backup(
       netvirt -c openflow+unix:///run/netvirt.sock backup monday.db
       netvirt -c openflow:///?state=/srv/openflow.db backup monday.db
     """
+    wanted = chosen(ctx, output)
     uri = URI.parse(address(ctx, connect))
     if uri.transport:
         with connected(ctx, connect) as connection:
@@ -38,7 +40,11 @@ def backup(
     else:
         content = load(uri).backup_file(uri)
     files.write_new(file, content)
-    line(f"backup written to {file}")
+    told(
+        [f"backup written to {file}"],
+        {"file": str(file), "bytes": len(content), "outcome": "written"},
+        wanted,
+    )
 
 
 def restore(
@@ -52,6 +58,7 @@ def restore(
         ),
     ] = False,
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Replace the stored networks by those in a backup.
 
@@ -63,6 +70,7 @@ def restore(
     Examples:
       netvirt -c openflow:///?state=/srv/openflow.db restore monday.db
     """
+    wanted = chosen(ctx, output)
     uri = URI.parse(address(ctx, connect))
     try:
         content = file.read_bytes()
@@ -70,7 +78,9 @@ def restore(
         raise InvalidDescription(f"{file} cannot be read: {error.strerror}") from None
     networks = load(uri).restore(uri, content, incomplete=incomplete)
     names = ", ".join(network.name for network in networks)
-    line(f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}")
+    text = f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}"
+    described = [{"uuid": network.uuid, "name": network.name} for network in networks]
+    told([text], {"outcome": "restored", "networks": described}, wanted)
 
 
 def recover(
@@ -80,13 +90,14 @@ def recover(
         typer.Option("--from-switches", help="Read the rules of the switches that the server refuses."),
     ] = False,
     connect: Connect = None,
+    output: DocumentOutput = None,
 ) -> None:
     """Describe the networks that the rules of switches were made for.
 
     For the case that the state file and all backups are lost. Start a server with a new state: it refuses the
     switches, because their rules are not its own, and nothing changes. This command reads these rules, and
-    prints descriptions of their networks in YAML. What they do not tell is printed to stderr: check the
-    descriptions, complete them, apply them, and let the server take the switches over.
+    prints descriptions of their networks: YAML by default, or XML or JSON. What they do not tell is printed
+    to stderr: check the descriptions, complete them, apply them, and let the server take the switches over.
 
     \b
     Examples:
@@ -96,10 +107,11 @@ def recover(
     """
     if not from_switches:
         raise typer.BadParameter("Networks are recovered from switches only: add --from-switches.", ctx=ctx)
+    wanted = chosen(ctx, output, (Format.YAML, Format.XML, Format.JSON))
     with connected(ctx, connect) as connection:
         found = connection.recover()
     if found.networks:
-        line(formats.write(found.networks, "yaml").rstrip("\n"))
+        line(formats.write(found.networks, str(wanted)).rstrip("\n"))
     for note in (*found.notes, *_NEVER_KNOWN) if found.networks else (*found.notes, _NOTHING):
         typer.echo(note, err=True)
 

@@ -13,7 +13,8 @@ import libnetvirt
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
-from libnetvirt.cli.output import document, line, notes, table
+from libnetvirt.cli.output import document, line, notes, table, told
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.servers import server_socket
 from libnetvirt.cli.traffic import state
 from libnetvirt.configuration import running
@@ -26,6 +27,7 @@ _SETTLED = 0.5
 _POLL = 0.1
 
 
+@pages
 def substrate(
     ctx: typer.Context,
     wait: Annotated[
@@ -129,6 +131,7 @@ _LINK_COLUMNS = [
 _RULE_COLUMNS = ("switch", "table", "network", "text")
 
 
+@pages
 @takes(Selection)
 def rules(
     ctx: typer.Context,
@@ -167,6 +170,7 @@ def repair(
         typer.Option("--drop-orphans", help="Also remove what libnetvirt created and no network uses."),
     ] = False,
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Restore what others changed in the networks' configuration.
 
@@ -177,13 +181,13 @@ def repair(
       netvirt repair blue
       netvirt repair --drop-orphans
     """
+    wanted = chosen(ctx, output)
     if network is not None and drop_orphans:
         raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
     with connected(ctx, connect) as connection:
         uuid = None if network is None else find(connection, network).uuid
         done = connection.repair(uuid, orphans=drop_orphans)
-    for text in done or ("nothing to repair",):
-        line(text)
+    told(done or ("nothing to repair",), {"done": list(done)}, wanted)
 
 
 def reload(
@@ -193,6 +197,7 @@ def reload(
         typer.Option("--degrade", help="Degrade constraints that no longer fit instead of refusing."),
     ] = False,
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Reload the configuration of netvirtd, and the capacities of links.
 
@@ -208,14 +213,14 @@ def reload(
       netvirt reload
       netvirt -c openflow+unix:///run/netvirt.sock reload --degrade
     """
+    wanted = chosen(ctx, output)
     path = server_socket(ctx, connect)
     if path:
         done: Sequence[str] = running.reload(path, degrade=degrade)
     else:
         with connected(ctx, connect) as connection:
             done = connection.reload(degrade=degrade)
-    for text in done or ("capacities reloaded; every constraint keeps its path",):
-        line(text)
+    told(done or ("capacities reloaded; every constraint keeps its path",), {"done": list(done)}, wanted)
 
 
 def _wait_for_server(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from contextlib import suppress
@@ -16,7 +15,7 @@ from libnetvirt.cli import events, screen
 from libnetvirt.cli.live import LiveScreen
 from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import REPORTS, Connect, Format, Output, address, chosen
-from libnetvirt.cli.output import clean, document, line
+from libnetvirt.cli.output import clean, document, line, member
 from libnetvirt.cli.traffic import Sample, link_rows, rate, rates, sample
 
 _TRAFFIC = ["RECEIVED", "PACKETS/S", "DELIVERED", "PACKETS/S"]
@@ -104,14 +103,7 @@ def _print(before: Sample, now: Sample, uuid: str | None, output: Format, only: 
             line(text)
     else:
         found = _reading(before, now, uuid)
-        if output is Format.YAML:
-            if not only:
-                line("---")
-            document(found, output)
-        elif only:
-            document(found, output)
-        else:
-            line(json.dumps(found, ensure_ascii=False))
+        (document if only else member)(found, output)
     sys.stdout.flush()
 
 

@@ -16,6 +16,7 @@ from libnetvirt import Link, VirtualNetwork, aio
 from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import Connect, Format, address, settings
 from libnetvirt.cli.output import clean, document
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.traffic import LinkKey, key, loads, rate, state
 from libnetvirt.model import Path, Substrate
 
@@ -46,6 +47,7 @@ class View:
         return (link.source, link.source_port) in self.used
 
 
+@pages
 def topology(
     ctx: typer.Context,
     network: Annotated[

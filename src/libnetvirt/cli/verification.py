@@ -9,12 +9,14 @@ import typer
 from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.paging import pages
 from libnetvirt.model import Counterexample, Verification
 
 #: the exit status if not everything is proved
 NOT_PROVED = 7
 
 
+@pages
 def verify(
     ctx: typer.Context,
     networks: Annotated[

@@ -106,6 +106,7 @@ def test_a_client_imports_no_driver_but_the_one_that_it_talks_through(tmp_path: 
             "networks",
             "options",
             "output",
+            "paging",
             "progress",
             "screen",
         )
