@@ -42,7 +42,8 @@ class _Kept(io.StringIO):
 
 
 def pages(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator for commands that print a report: adds the option ``--no-pager``. It stands above :func:`takes`."""
+    """A decorator for commands that print a report: adds the option ``--no-pager``. It
+    stands above the one of :func:`~libnetvirt.cli.options.takes`."""
     hints = get_type_hints(command, include_extras=True)
     parameters = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints.get(p.name, p.annotation))
