@@ -16,6 +16,7 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
+from libnetvirt.joint_rehearsal import JointRehearsal
 from libnetvirt.model import (
     Applied,
     Event,
@@ -152,7 +153,7 @@ class Connection:
             await self.create(network, pending=pending)
             return applied(None, network)
 
-        return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
+        return await overlap(len(networks), create, limit=self._overlap, done=done)
 
     async def apply_all(
         self,
@@ -164,17 +165,18 @@ class Connection:
         """Make several networks be as described, each one as :meth:`apply` does, in an order that works:
         endpoints may move from one network to another, and be swapped. ``done`` is called after each one.
 
-        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal,
-        where no place becomes free for another.
+        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal
+        that is not ``joint``, where no place becomes free for another.
         """
         networks = [one(d) for d in descriptions]
-        assert self._session.acting is not None
+        if not isinstance(self._session, JointRehearsal):
+            assert self._session.acting is not None
 
         async def apply(network: VirtualNetwork) -> Applied:
             return await self.apply(network, pending=pending)
 
-        limit = self.driver.capabilities.overlap
-        return await Applying(networks, apply=apply, find=self._counterpart, limit=limit, done=done).run()
+        find, limit = self._counterpart, self._overlap
+        return await Applying(networks, apply=apply, find=find, limit=limit, done=done).run()
 
     async def remove_all(
         self,
@@ -194,7 +196,7 @@ class Connection:
             await Network(self._session, network.uuid).remove()
             return network
 
-        return await overlap(len(keys), remove, limit=self.driver.capabilities.overlap, done=done)
+        return await overlap(len(keys), remove, limit=self._overlap, done=done)
 
     async def check(self, description: Description, *, pending: bool = False) -> Applied:
         """Check whether :meth:`apply` would accept a description now, and return what it would change in the
@@ -209,13 +211,22 @@ class Connection:
         await self._session.examine(Change(found, after, pending))
         return applied(found, after)
 
-    def rehearsal(self) -> Connection:
+    def rehearsal(self, *, joint: bool = False) -> Connection:
         """The same connection for operations that change nothing: create, apply, remove, and all of its
         networks, each on the networks as they are now. They raise what they would raise before a switch is
-        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported."""
+        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported.
+
+        ``joint``: each operation is judged as if those before it had been carried out: whether names, uuids
+        and places of endpoints are free. What constraints reserve is still judged as it is now.
+        """
         other = copy(self)
-        other._session = Rehearsal(self._session)
+        other._session = (JointRehearsal if joint else Rehearsal)(self._session)
         return other
+
+    @property
+    def _overlap(self) -> int:
+        """How many operations on several networks run at a time."""
+        return 1 if isinstance(self._session, Rehearsal) else self.driver.capabilities.overlap
 
     @property
     def forecast(self) -> Forecast | None:

@@ -26,11 +26,11 @@ Destination = Annotated[
 
 MaybeSource = Annotated[
     str | None,
-    typer.Argument(metavar="[SOURCE]", help="UUID of the endpoint where the path starts."),
+    typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts."),
 ]
 MaybeDestination = Annotated[
     str | None,
-    typer.Argument(metavar="[DESTINATION]", help="UUID of the endpoint where the path ends."),
+    typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends."),
 ]
 
 

@@ -187,7 +187,7 @@ def modify(
     network: NetworkName,
     uuid: Annotated[
         str | None,
-        typer.Argument(metavar="[UUID]", help="UUID of the endpoint; not needed with a file."),
+        typer.Argument(metavar="UUID", help="UUID of the endpoint; not needed with a file."),
     ] = None,
     switch: Annotated[str | None, typer.Option(metavar="S", help="Move the endpoint to this switch.")] = None,
     port: Annotated[

@@ -11,7 +11,7 @@ import typer
 from libnetvirt import formats
 from libnetvirt.cli import files
 from libnetvirt.cli.forecasts import DryRun
-from libnetvirt.cli.networks import Removed, words_of
+from libnetvirt.cli.networks import removed, words_of
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
@@ -101,11 +101,11 @@ def import_networks(
         others = [one for one in connection.descriptions() if one.uuid not in kept] if remove_others else []
         with Several("importing", wanted, dry_run=dry_run) as several:
             several.begin(words_of(described))
-            if others and not dry_run:
-                connection.remove_all([one.uuid for one in others], by="uuid")
-            for other in others:
-                several.done(Removed(uuid=other.uuid, name=other.name))
+            gone = [one.uuid for one in others]
             if dry_run:
-                several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
+                trial = connection.rehearsal(joint=True)
+                trial.remove_all(gone, by="uuid", done=several.foreseen(trial))
+                trial.apply_all(networks, pending=pending, done=several.foreseen(trial))
             else:
+                connection.remove_all(gone, by="uuid", done=lambda one: several.done(removed(one)))
                 connection.apply_all(networks, pending=pending, done=several.done)

@@ -32,13 +32,18 @@ from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
 
 
-class Removed(Report):
+class _Removed(Report):
     """A network that was removed, as output shows it beside :class:`Applied`."""
 
     uuid: str
     name: str
     outcome: str = "removed"
     changes: tuple[str, ...] = ()
+
+
+def removed(network: VirtualNetwork) -> _Removed:
+    """What is told of a network that was removed."""
+    return _Removed(uuid=network.uuid, name=network.name)
 
 
 Files = Annotated[
@@ -101,7 +106,8 @@ def create(
     with Several("creating", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            several.rehearse(connection, networks, lambda trial, one: trial.create(one, pending=pending))
+            trial = connection.rehearsal(joint=True)
+            trial.create_all(networks, pending=pending, done=several.foreseen(trial))
         else:
             connection.create_all(networks, pending=pending, done=several.done)
 
@@ -132,7 +138,8 @@ def apply(
     with Several("applying", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
+            trial = connection.rehearsal(joint=True)
+            trial.apply_all(networks, pending=pending, done=several.foreseen(trial))
         else:
             connection.apply_all(networks, pending=pending, done=several.done)
 
@@ -186,12 +193,13 @@ def remove(
         several.begin({label: {("uuid", uuid)} for label, uuid in zip_longest(words, uuids, fillvalue="")})
         uuids = list(dict.fromkeys(uuids))
         if dry_run:
-            several.rehearse(connection, uuids, lambda trial, uuid: trial.lookup(uuid, by="uuid").remove())
+            trial = connection.rehearsal(joint=True)
+            trial.remove_all(uuids, by="uuid", done=several.foreseen(trial))
         else:
             connection.remove_all(
                 uuids,
                 by="uuid",
-                done=lambda gone: several.done(Removed(uuid=gone.uuid, name=gone.name)),
+                done=lambda gone: several.done(removed(gone)),
             )
         if missing is not None:
             raise missing

@@ -14,10 +14,13 @@ from tests.support.command_line import Commands
 
 XMLNS = 'xmlns="urn:libnetvirt:network:1"'
 ENDPOINT = {
-    "xml": f'<endpoint uuid="13" {XMLNS}>\n<switch>2</switch><port>3</port>\n<vlan>{{vlan}}</vlan>\n</endpoint>\n',
+    "xml": f'<endpoint uuid="13" {XMLNS}>\n<switch>2</switch>'
+    "<port>3</port>\n<vlan>{{vlan}}</vlan>\n</endpoint>\n".replace("{{", "{").replace("}}", "}"),
     "yaml": "uuid: 13\nswitch: 2\nport: 3\nvlan: {vlan}\n",
     "json": '{{\n  "uuid": 13, "switch": 2, "port": 3,\n  "vlan": {vlan}\n}}\n',
 }  # fmt: skip
+#: the elements that are wrong in an endpoint with nothing but an unknown one
+UNFIT = ("foo", "port", "switch", "uuid")
 CONSTRAINT = {
     "xml": f'<constraint source="11" destination="12" max-hops="{{hops}}" {XMLNS}/>\n',
     "yaml": "source: 11\ndestination: 12\nmax-hops: {hops}\n",
@@ -112,7 +115,7 @@ def test_what_is_missing_or_does_not_fit_is_told(
         ('{"uuid": 1, "uuid": 2, "switch": 1, "port": 1}', ["f:1: field 'uuid' is given twice"]),
         (f"<network {XMLNS}/>", ["f:1: network: is not one endpoint: use the root element <endpoint xmlns="]),
         ("<endpoint uuid='1'/>", ["f:1: endpoint: is not one endpoint: use the root element <endpoint xml"]),
-        (f"<endpoint {XMLNS}><foo/></endpoint>", [f"f:1: endpoint/{x}: " for x in ("foo", "port", "switch", "uuid")]),
+        (f"<endpoint {XMLNS}><foo/></endpoint>", [f"f:1: endpoint/{x}: " for x in UNFIT]),
         ("", ["f: is empty"]),
         ("<!DOCTYPE x><endpoint/>", ["f:1: has a DOCTYPE"]),
     ],
