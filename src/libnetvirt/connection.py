@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path as FilePath
 from types import TracebackType
@@ -15,7 +16,14 @@ from typing import Self
 
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
-from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
+from libnetvirt.errors import (
+    AlreadyExists,
+    InvalidDescription,
+    InvalidURI,
+    NetworkNotFound,
+    PreconditionFailed,
+    Unsupported,
+)
 from libnetvirt.joint_rehearsal import JointRehearsal
 from libnetvirt.model import (
     Applied,
@@ -291,13 +299,26 @@ class Connection:
         """Undo what others changed in the rules or rows of one network, or of all.
 
         ``orphans``: remove also what libnetvirt made and no network needs any more; for all networks only.
-        Returns what was done, one line each. Raises NetworkNotFound, Unsupported.
+        Returns what was done, one line each. In a rehearsal: what is known to be changed, which ``drift`` in
+        the state of networks tells; the repair itself looks again. Raises NetworkNotFound, Unsupported.
         """
         if key is not None and orphans:
             raise InvalidDescription("orphans belong to no network: repair all networks to remove them")
         uuid = None if key is None else (await self._session.find(str(key))).uuid
         self.driver.capabilities.require("repair", "repairing networks")
+        if isinstance(self._session, Rehearsal):
+            if orphans:
+                raise Unsupported("what no network needs is found by the repair itself: rehearse without it")
+            return [line async for line in self._drift(uuid)]
         return await self._session.acting.repair(uuid, orphans=orphans)
+
+    async def _drift(self, uuid: str | None) -> AsyncIterator[str]:
+        """What is known to be changed by others in one network, or in all, one line each."""
+        for network in await self.driver.networks():
+            if uuid in (None, network.uuid):
+                with suppress(NetworkNotFound):  # removed meanwhile
+                    for text in (await self.driver.state(network.uuid)).drift:
+                        yield f"network {network.name}: would be repaired: {text}"
 
     async def reload(self, *, degrade: bool = False) -> Sequence[str]:
         """Read the operator's files that the URI names again, such as the capacities of links.

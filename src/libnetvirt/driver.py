@@ -263,6 +263,14 @@ class Driver(ABC):
         """
         raise Unsupported(f"{uri.text!r}: this driver has no state file ({len(content)}, {incomplete=})")
 
+    @classmethod
+    def preview_restore(
+        cls, uri: URI, content: bytes, *, incomplete: bool = False
+    ) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+        """What :meth:`restore` would replace (None: it cannot be read), and by what. Blocks, and changes
+        nothing. Raises what :meth:`restore` raises."""
+        raise Unsupported(f"{uri.text!r}: this driver has no state file ({len(content)}, {incomplete=})")
+
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:

@@ -35,6 +35,11 @@ def tell(connection: libnetvirt.Connection, output: Format) -> None:
     if not output.tabular:
         document(found.to_json(), output)
         return
+    print_one(found)
+
+
+def print_one(found: Forecast) -> None:
+    """Print what an operation would change, for people."""
     line(f"network {clean(found.name)} ({found.uuid}) would be {found.outcome}")
     for text in details(found):
         line(f"  {text}")

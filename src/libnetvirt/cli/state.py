@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from libnetvirt import formats
+from libnetvirt import VirtualNetwork, formats
 from libnetvirt.cli import files
+from libnetvirt.cli.forecasts import DryRun, print_one
 from libnetvirt.cli.options import Connect, DocumentOutput, Format, Output, address, chosen, connected
-from libnetvirt.cli.output import line, told
+from libnetvirt.cli.output import document, line, told
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription
+from libnetvirt.model.forecast import forecast
 from libnetvirt.uri import URI
 
 
@@ -57,6 +60,7 @@ def restore(
             help="Accept a copy of a state file that was in use, which may lack the last operations.",
         ),
     ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -68,6 +72,7 @@ def restore(
 
     \b
     Examples:
+      netvirt -c openflow:///?state=/srv/openflow.db restore --dry-run monday.db
       netvirt -c openflow:///?state=/srv/openflow.db restore monday.db
     """
     wanted = chosen(ctx, output)
@@ -76,11 +81,34 @@ def restore(
         content = file.read_bytes()
     except OSError as error:
         raise InvalidDescription(f"{file} cannot be read: {error.strerror}") from None
+    if dry_run:
+        before, after = load(uri).preview_restore(uri, content, incomplete=incomplete)
+        _foresee(before, after, wanted)
+        return
     networks = load(uri).restore(uri, content, incomplete=incomplete)
     names = ", ".join(network.name for network in networks)
     text = f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}"
     described = [{"uuid": network.uuid, "name": network.name} for network in networks]
     told([text], {"outcome": "restored", "networks": described}, wanted)
+
+
+def _foresee(
+    before: Sequence[VirtualNetwork] | None, after: Sequence[VirtualNetwork], output: Format
+) -> None:
+    """Print what a restore would make of the networks."""
+    old = {network.uuid: network for network in before or ()}
+    new = {network.uuid: network for network in after}
+    gone = [forecast(network, None) for uuid, network in old.items() if uuid not in new]
+    found = [*gone, *(forecast(old.get(uuid), network) for uuid, network in new.items())]
+    if before is None:
+        typer.echo("the state in use cannot be read: the backup is compared with nothing", err=True)
+    if not output.tabular:
+        document([one.to_json() for one in found], output)
+        return
+    for one in found:
+        print_one(one)
+    if not found:
+        line("nothing would be changed: there are no networks, and none in the backup")
 
 
 def recover(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import libnetvirt
+from libnetvirt.cli.forecasts import DryRun, rehearsed
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
@@ -169,16 +170,19 @@ def repair(
         bool,
         typer.Option("--drop-orphans", help="Also remove what libnetvirt created and no network uses."),
     ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Restore what others changed in the networks' configuration.
 
-    'netvirt show' lists the differences. Only drivers whose substrate others can change offer this.
+    'netvirt show' lists the differences, and so does --dry-run, as far as they are known: the repair itself
+    looks again. Only drivers whose substrate others can change offer this.
 
     \b
     Examples:
       netvirt repair blue
+      netvirt repair --dry-run
       netvirt repair --drop-orphans
     """
     wanted = chosen(ctx, output)
@@ -186,8 +190,14 @@ def repair(
         raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
     with connected(ctx, connect) as connection:
         uuid = None if network is None else find(connection, network).uuid
-        done = connection.repair(uuid, orphans=drop_orphans)
-    told(done or ("nothing to repair",), {"done": list(done)}, wanted)
+        done = rehearsed(connection, dry_run).repair(uuid, orphans=drop_orphans)
+    nothing = "nothing is known to need a repair" if dry_run else "nothing to repair"
+    told(done or (nothing,), {"done": [] if dry_run else list(done), **_planned(dry_run, done)}, wanted)
+
+
+def _planned(dry_run: bool, lines: Sequence[str]) -> dict[str, list[str]]:
+    """The field of documents that tells what a dry run has found."""
+    return {"would-be-done": list(lines)} if dry_run else {}
 
 
 def reload(

@@ -139,6 +139,12 @@ class TestDriver(Driver):
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
         return offline.restore(_state_file(uri), content, incomplete=incomplete)
 
+    @classmethod
+    def preview_restore(
+        cls, uri: URI, content: bytes, *, incomplete: bool = False
+    ) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+        return offline.preview(_state_file(uri), content, incomplete=incomplete)
+
     async def backup(self) -> bytes:
         return await asyncio.to_thread(self._store.backup)
 
