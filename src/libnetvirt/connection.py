@@ -324,10 +324,12 @@ class Connection:
         """Read the operator's files that the URI names again, such as the capacities of links.
 
         ``degrade``: constraints that no longer fit are degraded; without it they make the reload fail.
-        Returns what happened to constraints, one line each. Raises ConstraintUnmet, InvalidDescription,
-        InvalidURI, Unsupported; then nothing is changed.
+        Returns what happened to constraints, one line each; in a rehearsal, what would happen. Raises
+        ConstraintUnmet, InvalidDescription, InvalidURI, Unsupported; then nothing is changed.
         """
         self.driver.capabilities.require("reload", "reloading files")
+        if isinstance(self._session, Rehearsal):
+            return await self.driver.preview_reload(degrade=degrade)
         return await self._session.acting.reload(degrade=degrade)
 
     async def adopt(self, switch: str | int | None = None) -> Sequence[str]:

@@ -370,6 +370,11 @@ class Driver(ABC):
         """
         raise Unsupported(f"reload: not offered ({degrade=})")
 
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """What :meth:`reload` would do to constraints, one line each, as it would tell it (capability
+        ``reload``). Changes nothing. Raises what :meth:`reload` raises."""
+        raise Unsupported(f"a rehearsal of reload: not offered ({degrade=})")
+
     async def adopt(self, switch: str | None) -> Sequence[str]:
         """Take over a switch that is refused because its rules belong to another controller, or are newer
         than the stored state; None: all of them (capability ``ownership``). Rules that no network of this

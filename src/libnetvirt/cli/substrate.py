@@ -192,12 +192,12 @@ def repair(
         uuid = None if network is None else find(connection, network).uuid
         done = rehearsed(connection, dry_run).repair(uuid, orphans=drop_orphans)
     nothing = "nothing is known to need a repair" if dry_run else "nothing to repair"
-    told(done or (nothing,), {"done": [] if dry_run else list(done), **_planned(dry_run, done)}, wanted)
+    told(done or (nothing,), _document(dry_run, done), wanted)
 
 
-def _planned(dry_run: bool, lines: Sequence[str]) -> dict[str, list[str]]:
-    """The field of documents that tells what a dry run has found."""
-    return {"would-be-done": list(lines)} if dry_run else {}
+def _document(dry_run: bool, lines: Sequence[str]) -> dict[str, list[str]]:
+    """What was done, or what a dry run has found."""
+    return {"would-be-done" if dry_run else "done": list(lines)}
 
 
 def reload(
@@ -206,6 +206,7 @@ def reload(
         bool,
         typer.Option("--degrade", help="Degrade constraints that no longer fit instead of refusing."),
     ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -220,17 +221,19 @@ def reload(
 
     \b
     Examples:
+      netvirt reload --dry-run
       netvirt reload
       netvirt -c openflow+unix:///run/netvirt.sock reload --degrade
     """
     wanted = chosen(ctx, output)
     path = server_socket(ctx, connect)
     if path:
-        done: Sequence[str] = running.reload(path, degrade=degrade)
+        done: Sequence[str] = running.reload(path, degrade=degrade, dry_run=dry_run)
     else:
         with connected(ctx, connect) as connection:
-            done = connection.reload(degrade=degrade)
-    told(done or ("capacities reloaded; every constraint keeps its path",), {"done": list(done)}, wanted)
+            done = rehearsed(connection, dry_run).reload(degrade=degrade)
+    reloaded = f"capacities {'would be ' if dry_run else ''}reloaded; every constraint keeps its path"
+    told(done or (reloaded,), _document(dry_run, done), wanted)
 
 
 def _wait_for_server(

@@ -333,6 +333,8 @@ def _changing(service: Service) -> APIRouter:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
         preconditions.check_none(request)
+        if asked.dry_run:
+            return _reply(await service.connection.rehearsal().reload(degrade=asked.degrade))
         with service.activity.operation("reload"):
             return _reply(await service.connection.reload(degrade=asked.degrade))
 

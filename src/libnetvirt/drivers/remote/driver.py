@@ -227,6 +227,11 @@ class RemoteDriver(Driver):
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
         return parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
 
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """What the server says that a reload would do to constraints."""
+        body = json.dumps({"degrade": degrade, "dry-run": True}).encode()
+        return parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
