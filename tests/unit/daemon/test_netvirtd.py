@@ -26,7 +26,7 @@ from libnetvirt.errors import (
     NotFound,
     StateUnusable,
 )
-from tests.support.netvirtd_daemon import TWO, eventually, netvirtd
+from tests.support.netvirtd_daemon import TWO, Netvirtd, eventually, netvirtd
 
 
 def run(test: Awaitable[None]) -> None:
@@ -173,6 +173,50 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
             assert [daemon.opened("a"), daemon.opened("b")] == before
             assert daemon.daemon.connections.names == ["a", "b"]
             assert await daemon.names() == ["in-a"]
+
+    run(test())
+
+
+def test_a_dry_run_of_a_reload_tells_what_it_would_do_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "links.toml").write_text('capacity = "1 Gbit/s"\n')
+    port, other = free_port(), free_port()
+    core = (
+        f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=:memory:'
+        '&capacities={directory}/links.toml"\n'
+    )
+    more = '[[listeners]]\npath = "{directory}/more.sock"\n'
+
+    def foreseen(daemon: Netvirtd) -> list[str]:
+        return running.reload(str(daemon.socket), degrade=False, dry_run=True)
+
+    async def test() -> None:
+        async with netvirtd(tmp_path, TWO + more + core) as daemon:
+            opened = [daemon.opened(name) for name in ("a", "b", "core")]
+            kept = "connection core: capacities would be reloaded; every constraint keeps its path"
+            assert await asyncio.to_thread(foreseen, daemon) == ["the configuration has not changed", kept]
+            new = TWO.replace("connections.b]", "connections.c]").replace("d.sock", "e.sock")
+            new += f'[metrics]\nlisten = "127.0.0.1:{other}"\n'
+            daemon.write(new + core + '[connections.d]\nuri = "test:///default?switches=2"\n')
+            assert await asyncio.to_thread(foreseen, daemon) == [
+                f"{tmp_path}/e.sock would be listened on",
+                f"{tmp_path}/d.sock would no longer be listened on",
+                f"{tmp_path}/more.sock would no longer be listened on",
+                f"metrics would be served on 127.0.0.1:{other}",
+                "connection b would be called c",
+                "connection d would be opened",
+                kept,
+            ]
+            daemon.write(TWO.replace("[connections.b]", '[connections.e]\nuri = "test:///default"\n[log]'))
+            with pytest.raises(InvalidDescription, match=r"netvirtd.toml:\d+: log.uri: is not known here"):
+                await asyncio.to_thread(foreseen, daemon)
+            (tmp_path / "links.toml").write_text("capacity = 3\n")
+            daemon.write(TWO + more + core)
+            with pytest.raises(InvalidDescription, match=r"links.toml: capacity: .*has no unit"):
+                await asyncio.to_thread(foreseen, daemon)
+            assert [daemon.opened(name) for name in ("a", "b", "core")] == opened
+            assert not (tmp_path / "e.sock").exists()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", other)).close()
 
     run(test())
 
