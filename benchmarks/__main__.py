@@ -33,10 +33,10 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "setup": Scenario("flow set-ups, compared with ovs-testcontroller and os-ken", 385, 100),
-    "networks": Scenario("creating, changing and removing networks, beside a resident loader", 65, 45),
-    "ovn": Scenario("networks on OVN, beside a resident ovn-nbctl", 35, 15),
-    "recovery": Scenario("reroute, restart, memory", 60, 40),
-    "prototype": Scenario("the three tests of the 2012 prototype, floods", 50, 40),
+    "networks": Scenario("creating, changing and removing networks, beside a resident loader", 85, 45),
+    "ovn": Scenario("networks on OVN, beside a resident ovn-nbctl", 60, 15),
+    "recovery": Scenario("reroute, restart, memory", 85, 40),
+    "prototype": Scenario("the three tests of the 2012 prototype, floods", 80, 40),
     "descriptions": Scenario("parsing and writing descriptions; calls through netvirt serve", 40, 15),
     "codec": Scenario("the OpenFlow codec, compared with os-ken's", 5, 5),
 }

@@ -74,7 +74,9 @@ class Row:
         if self.holds is not False:
             return ""
         if self.share is None:
-            return "no figure" if self.ours is None else f"by {quantity(self.ours, self.unit)}"
+            if self.ours is None:
+                return "no figure"
+            return f"by {quantity(self.ours, self.unit)}" if not self.peer_name else "no figure of the peer"
         if self.share >= 1 and self.bar.startswith("≥"):
             return "not sound: see the note"
         return f"reaches {self.share:.0%}" if self.bar.startswith("≥") else f"{number(self.share)}× the limit"

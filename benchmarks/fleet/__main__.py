@@ -33,6 +33,9 @@ class Commands:
     async def disconnect(self) -> None:
         await self.fleet.disconnect()
 
+    async def possible(self, networks: int, reach: int) -> int:
+        return self.fleet.possible(networks, reach)
+
     async def introduce(self, networks: int, reach: int) -> int:
         return await self.fleet.introduce(networks, reach)
 

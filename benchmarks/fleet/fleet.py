@@ -17,7 +17,7 @@ from typing import Any, cast
 from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, LinkEnd, named
 from benchmarks.fleet.switch import Switch
 from benchmarks.fleet.tables import tunnel_end
-from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, pairs, percentile
+from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, pairs, partners, percentile
 from benchmarks.fleet.wire import FRAME_LENGTH
 
 #: Seconds without a completed set-up after which the outstanding ones count as lost.
@@ -155,6 +155,10 @@ class Fleet:
         for transport in list(self.transports.values()):
             transport.abort()
         await asyncio.gather(*(link.lost for link in self._links))
+
+    def possible(self, networks: int, reach: int) -> int:
+        """How many pairs there are, those included that trials have used."""
+        return sum(len(others) for _, others in partners(self.hosts, networks, reach))
 
     async def introduce(self, networks: int, reach: int) -> int:
         """Have the controller learn all hosts; returns how many it did not."""

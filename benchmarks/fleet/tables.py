@@ -16,7 +16,9 @@ _HEAD = Struct("!HBxI")
 _METER = Struct("!HHI")
 _ALL_TABLES = 0xFF
 _ADD, _MODIFY, _MODIFY_STRICT, _DELETE, _DELETE_STRICT = range(5)
-_ALL_GROUPS, _ALL_METERS = 0xFFFFFFFC, 0xFFFFFFFF
+_ALL_GROUPS, _ALL_METERS, _ANY = 0xFFFFFFFC, 0xFFFFFFFF, 0xFFFFFFFF
+#: the action that sends to a group, up to its number
+_OUTPUT_GROUP = b"\x00\x16\x00\x08"
 _IN_PORT, _METADATA, _ETH_TYPE = 0x80000000, 0x80000400, 0x80000A00
 _VLAN_VID = b"\x80\x00\x0c\x02"
 _WRITE_METADATA, _GOTO, _APPLY = 2, 1, 4
@@ -135,7 +137,9 @@ class Tables:
         return PLAIN.cookie
 
     def _flow_mod(self, frame: bytes) -> None:
-        cookie, mask, table, command, idle, hard, priority, _, _, _, flags = _FLOW_MOD.unpack_from(frame, 8)
+        cookie, mask, table, command, idle, hard, priority, _, _, group, flags = _FLOW_MOD.unpack_from(
+            frame, 8
+        )
         length = frame[50] << 8 | frame[51]
         match = frame[48 : 48 + length]
         flow = Flow(cookie, idle, hard, flags, frame[48 + length + -length % 8 :])
@@ -146,8 +150,10 @@ class Tables:
             if key in self.flows and (self.flows[key].cookie ^ cookie) & mask == 0:
                 del self.flows[key]
         elif command == _DELETE:
+            action = b"" if group == _ANY else _OUTPUT_GROUP + group.to_bytes(4)
             for one in [k for k, f in self.flows.items() if _is_in(k, f, table, match, cookie, mask)]:
-                del self.flows[one]
+                if action in self.flows[one].instructions:
+                    del self.flows[one]
         else:
             for one, old in self.flows.items():
                 strict = command == _MODIFY_STRICT and one != key

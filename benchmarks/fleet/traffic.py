@@ -62,29 +62,38 @@ def greeted(group: list[Host]) -> list[Host]:
     return [first, *others[:1]]
 
 
-def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, int]]:
-    """Pairs of hosts of one network at different ports, ``reach`` switches apart, each once, rotating the
-    sources.
+def partners(hosts: list[Host], networks: int, reach: int) -> list[tuple[Host, list[int]]]:
+    """Each host that can send, with the numbers of those it can send to: the hosts of its network at other
+    ports, ``reach`` switches away.
 
-    The `greeted` hosts of each group are no destinations here, because `introductions` has used them.
+    The `greeted` hosts of each group are not among them, because `introductions` has used them.
     """
-    groups = groups_of(hosts, networks)
     targets = {}
-    for key, group in groups.items():
+    for key, group in groups_of(hosts, networks).items():
         known = set(greeted(group))
-        targets[key] = [(h.number, h.endpoint) for h in group if h not in known]
-    work = [
-        (h.number, h.endpoint, h.number // networks, others)
-        for h in hosts
-        if (others := targets.get((h.dpid + reach, h.endpoint % networks)))
-    ]
+        targets[key] = [h for h in group if h not in known]
+    # Hosts at one port share a list.
+    others: dict[tuple[int, int], list[int]] = {}
+    found = []
+    for host in hosts:
+        if (own := others.get((host.endpoint, host.dpid))) is None:
+            group = targets.get((host.dpid + reach, host.endpoint % networks), [])
+            own = [h.number for h in group if h.endpoint != host.endpoint]
+            others[host.endpoint, host.dpid] = own
+        if own:
+            found.append((host, own))
+    return found
+
+
+def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, int]]:
+    """Pairs of hosts (source, destination) that are `partners`, each once, rotating the sources, so that all
+    ports send equally many."""
+    work = [(h.number, h.number // networks, others) for h, others in partners(hosts, networks, reach)]
     for turn in range(max((len(others) for *_, others in work), default=0)):
-        for number, endpoint, start, others in work:
+        for number, start, others in work:
             if turn < len(others):
                 # Each source has its own order, so that not all of them use the same destination at once.
-                other, place = others[(start + turn) % len(others)]
-                if place != endpoint:
-                    yield number, other
+                yield number, others[(start + turn) % len(others)]
 
 
 def introductions(

@@ -214,7 +214,8 @@ class Switch:
             assert m.table_id == of.ALL_TABLES
             assert not m.match
             for flow in [f for f in self.flows.values() if f.cookie & m.cookie_mask == m.cookie]:
-                self.expire(flow, of.FlowRemovedReason.DELETE)
+                if m.out_group == of.GroupId.ANY or _uses(flow, m.out_group):
+                    self.expire(flow, of.FlowRemovedReason.DELETE)
             return
         if m.command == of.FlowModCommand.DELETE_STRICT:
             if key in self.flows:

@@ -23,7 +23,7 @@ BATCH = 24
 #: how many batches may be void, besides as many as there are batches
 VOID = 3
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60 + MOVES)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60 + 4 * MOVES)]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -365,6 +368,15 @@ def test_pairs_are_new_in_one_network_and_at_the_requested_distance(
         assert every[target].dpid - every[source].dpid == reach
         assert (every[source].endpoint - every[target].endpoint) % networks == 0
         assert (source, target) not in introduced
+
+
+@pytest.mark.parametrize("reach", [0, 1])
+@pytest.mark.parametrize("count", [97, 500, 1_000])
+def test_all_ports_send_equally_many(count: int, reach: int) -> None:
+    every = crowded(2, 8, 16)
+    senders = [every[source].endpoint for source, _ in itertools.islice(pairs(every, 2, reach), count)]
+    assert max(Counter(senders).values()) <= math.ceil(count / (8 if reach else 16) / 16) * 16
+    assert Fleet(graphs.line(2), [1, 2], 8, 16).possible(2, reach) == len(list(pairs(every, 2, reach)))
 
 
 @pytest.mark.parametrize("behind", [1, 5])

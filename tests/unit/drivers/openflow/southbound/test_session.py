@@ -320,6 +320,32 @@ def test_a_meter_is_added_before_the_bundle_and_deleted_behind_it() -> None:
     _run(story)
 
 
+@pytest.mark.parametrize("refusable", [True, False])
+def test_what_uses_a_group_is_removed_before_it_in_a_bundle_that_may_be_taken_back(refusable: bool) -> None:
+    async def story() -> None:
+        peer = Peer(bundles=True)
+        group = of.GroupMod(of.GroupModCommand.DELETE, of.GroupType.ALL, 7)
+        command = of.FlowModCommand.ADD if refusable else of.FlowModCommand.DELETE_STRICT
+        task = asyncio.create_task(peer.session.confirm([group, of.FlowMod(match=FLOW, command=command)]))
+        await _turn()
+        *_, commit, barrier = sent = peer.got()
+        inner = [m.message for m in sent if isinstance(m, of.BundleAdd)]
+        of_the_group, other = inner[:-2], inner[-2:]
+        assert [type(m) for m in other] == [of.GroupMod, of.FlowMod]
+        if refusable:
+            (removal,) = of_the_group
+            assert isinstance(removal, of.FlowMod)
+            assert (removal.command, removal.out_group) == (of.FlowModCommand.DELETE, 7)
+            assert (removal.table_id, removal.cookie_mask, bool(removal.match)) == (of.ALL_TABLES, 0, False)
+        else:
+            assert not of_the_group
+        peer.say(of.BundleControl(1, of.BundleCtrlType.COMMIT_REPLY, xid=commit.xid))
+        peer.say(of.BarrierReply(xid=barrier.xid))
+        await task
+
+    _run(story)
+
+
 def test_meters_alone_need_no_bundle() -> None:
     async def story() -> None:
         peer = Peer(bundles=True)
