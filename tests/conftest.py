@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import nullcontext
 
 import pytest
 
@@ -13,7 +12,7 @@ from libnetvirt.controller import compiled
 from tests.support.lab import private_network_namespace, why_not
 from tests.support.requirements import need
 from tests.support.skips import SkipWatch
-from tests.support.xdist import group, order, turn
+from tests.support.xdist import aside, group, only_computes, order, runs_alone, turn
 
 # Compiling the modules again in each process would be a quarter of all that the tests compute.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -27,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipWatch())
 
 
+# Before xdist, which takes the groups over in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _SHARED:
         for item in items:
@@ -34,10 +35,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=order)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail if the groups have no effect: each process would then set up what the tests of a module share."""
+    if _SHARED and session.config.getoption("loadgroup", False):
+        single = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not single, f"this pytest-xdist does not group tests with this pytest: {single[0]}"
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    if not _SHARED:
+        return (yield)
     # Outermost, so that the time limit of a test does not include this wait.
-    with turn(item.get_closest_marker("alone") is not None) if _SHARED else nullcontext():
+    with aside() if only_computes(item) else turn(runs_alone(item)):
         return (yield)
 
 

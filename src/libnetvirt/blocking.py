@@ -205,6 +205,7 @@ class Connection:
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
     verify = _blocking(aio.Connection.verify)
+    explain = _blocking(aio.Connection.explain)
     repair = _blocking(aio.Connection.repair)
     reload = _blocking(aio.Connection.reload)
     adopt = _blocking(aio.Connection.adopt)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from copy import copy
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
@@ -28,16 +28,19 @@ from libnetvirt.joint_rehearsal import JointRehearsal
 from libnetvirt.model import (
     Applied,
     Event,
+    Explanation,
     Forecast,
     Recovered,
     RuleLine,
     Substrate,
+    Traffic,
+    TrafficFields,
     Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
-from libnetvirt.network import Network
+from libnetvirt.network import Network, endpoint_of
 from libnetvirt.session import By, Rehearsal, Session
 from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
@@ -294,6 +297,36 @@ class Connection:
         uuids = [(await self._session.find(str(key))).uuid for key in keys]
         self.driver.capabilities.require("verify", "verifying networks")
         return await self.driver.verify(uuids)
+
+    async def explain(
+        self,
+        key: str | int,
+        source: str | int,
+        destination: str | int,
+        /,
+        traffic: Traffic | None = None,
+        **fields: Unpack[TrafficFields],
+    ) -> Explanation:
+        """Why frames between two endpoints of a network (uuid or name) arrive or not, in both directions: the
+        way that they take, and everything that is in their way. Asks the switches, and changes nothing.
+
+        Which frames: those of known hosts, unless ``traffic`` or its fields say otherwise. That frames do not
+        arrive is no error. Takes a second more if limits are on the way. Raises NetworkNotFound,
+        EndpointNotFound, InvalidDescription, StaleChange, Unsupported; TypeError if both ``traffic`` and
+        fields are given.
+        """
+        if traffic is not None and fields:
+            raise TypeError("give one Traffic, or its fields by keyword: not both")
+        network = await self._session.find(str(key))
+        here, there = endpoint_of(network, source).uuid, endpoint_of(network, destination).uuid
+        asked = Traffic(**fields) if traffic is None else traffic
+        if here == there:
+            raise InvalidDescription(
+                f"source and destination are both endpoint {here}: frames do not leave where they enter. "
+                "Name two endpoints"
+            )
+        self.driver.capabilities.require("explain", "explaining what becomes of frames")
+        return await self.driver.explain(network.uuid, here, there, asked)
 
     async def repair(self, key: str | int | None = None, *, orphans: bool = False) -> Sequence[str]:
         """Undo what others changed in the rules or rows of one network, or of all.

@@ -28,6 +28,7 @@ from libnetvirt.model import (
     Counters,
     Encapsulation,
     Event,
+    Explanation,
     Forecast,
     Insertion,
     NetworkState,
@@ -37,6 +38,7 @@ from libnetvirt.model import (
     Rules,
     Substrate,
     Timeout,
+    Traffic,
     Verification,
     VirtualNetwork,
 )
@@ -77,6 +79,7 @@ FEATURES: Mapping[str, str] = {
     "statistics": "packet and byte counters of endpoints",
     "rules": "listing the rules in the switches",
     "verify": "proving that all frames are forwarded as the networks promise",
+    "explain": "explaining why frames between two endpoints arrive or not",
     "repair": "restoring what others changed in its networks",
     "reload": "reloading the capacities of links",
     "ownership": "telling apart the rules of several controllers, and taking switches over",
@@ -352,6 +355,11 @@ class Driver(ABC):
         """Whether all frames that can enter are forwarded as these networks promise, or all networks if there
         are none (capability ``verify``). Asks the switches."""
         raise Unsupported(f"verification of {', '.join(uuids)}: not offered")
+
+    async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
+        """Why frames between two endpoints of a network arrive or not, in both directions (capability
+        ``explain``). Asks the switches."""
+        raise Unsupported(f"explanation of {traffic} from {source} to {destination} in {uuid}: not offered")
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Undo what others changed in the state that the driver keeps for a network, or for all (capability

@@ -154,7 +154,7 @@ class Network:
         result: list[Endpoint] = []
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
-            old = _endpoint(now, uuid)
+            old = endpoint_of(now, uuid)
             new = old.changed(**changes)
             if new.uuid != old.uuid:
                 raise InvalidDescription(
@@ -175,7 +175,7 @@ class Network:
         _require(Endpoint, endpoint)
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
-            _endpoint(now, endpoint.uuid)
+            endpoint_of(now, endpoint.uuid)
             return now.with_endpoint(endpoint)
 
         await self._edit(edit, pending=pending)
@@ -185,7 +185,7 @@ class Network:
         """Remove an endpoint, and the constraints from and to it. Raises EndpointNotFound."""
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
-            return now.without_endpoint(_endpoint(now, uuid).uuid)
+            return now.without_endpoint(endpoint_of(now, uuid).uuid)
 
         await self._edit(edit)
 
@@ -285,7 +285,8 @@ def _with_constraint(network: VirtualNetwork, old: Constraint, new: Constraint |
     )
 
 
-def _endpoint(network: VirtualNetwork, uuid: str | int) -> Endpoint:
+def endpoint_of(network: VirtualNetwork, uuid: str | int) -> Endpoint:
+    """An endpoint by its uuid. Raises EndpointNotFound, TypeError."""
     if isinstance(uuid, Endpoint):
         raise TypeError("give the uuid of an endpoint: not an Endpoint")
     found = network.endpoint(uuid)

@@ -79,7 +79,7 @@ class SkipWatch:
 
     def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         module, _, name = report.nodeid.partition("::")
-        test = name.partition("[")[0]
+        test = re.split(r"[\[@]", name)[0]  # without parameters, and without the group of pytest-xdist
         if report.skipped and isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
             if not reason.startswith(MISSING):

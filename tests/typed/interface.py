@@ -18,6 +18,7 @@ from libnetvirt import (
     Endpoint,
     EndpointFields,
     Event,
+    Explanation,
     HostSource,
     Limits,
     LimitsFields,
@@ -53,6 +54,7 @@ def blocking(conn: libnetvirt.Connection, vn: libnetvirt.Network) -> None:
     assert_type(conn.forget("1"), Sequence[str])
     assert_type(conn.recover(), Recovered)
     assert_type(conn.verify("blue", 7), Verification)
+    assert_type(conn.explain("blue", 11, "12", size=1400, mac="02:00:00:00:00:0b"), Explanation)
     assert_type(conn.recover().networks, tuple[VirtualNetwork, ...])
     assert_type(conn.events(), Iterator[Event])
     assert_type(vn.description(), VirtualNetwork)

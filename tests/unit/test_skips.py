@@ -42,7 +42,7 @@ def test_a_run_is_compared_with_the_page(
     assert all(text in fault for text, fault in zip(wrong, found, strict=True))
 
 
-@pytest.mark.parametrize("processes", [(), ("-n", "1")])
+@pytest.mark.parametrize("processes", [(), ("-n", "1"), ("-n", "1", "--dist", "loadgroup")])
 def test_a_run_with_a_skip_that_is_not_listed_fails(tmp_path: Path, processes: tuple[str, ...]) -> None:
     (tmp_path / "conftest.py").write_text(
         "import os\nfrom tests.support.skips import SkipWatch\n\n\n"
@@ -51,7 +51,8 @@ def test_a_run_with_a_skip_that_is_not_listed_fails(tmp_path: Path, processes: t
         "        config.pluginmanager.register(SkipWatch())\n"
     )
     (tmp_path / "test_it.py").write_text(
-        "import pytest\n\n\ndef test_one():\n    pytest.skip('just so')\n\n\n"
+        "import pytest\n\n\n@pytest.mark.xdist_group('a/b')\n"
+        "def test_one():\n    pytest.skip('just so')\n\n\n"
         "def test_two():\n    pytest.skip('not here: a program')\n"
     )
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]

@@ -46,6 +46,7 @@ COMMANDS = (
     ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
     ("rules", "substrate", "rules", "Show the rules in the switches."),
     ("verify", "verification", "verify", "Prove that all frames are forwarded as networks promise."),
+    ("why", "why", "why", "Explain why frames between two endpoints arrive or not."),
     ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
     ("reload", "substrate", "reload", "Reload the configuration of netvirtd, and the capacities of links."),
     ("export", "exchange", "export", "Write all networks with their constraints to one file."),

@@ -91,8 +91,8 @@ def _wanted(ctx: typer.Context, output: Picture | None) -> Picture:
         raise typer.BadParameter(
             f"'topology' cannot write {before}: it writes {', '.join(Picture)}.", ctx=ctx
         )
-    if output is Picture.JSON:
-        settings(ctx).output = Format.JSON
+    if output in (Picture.JSON, Picture.YAML):
+        settings(ctx).output = Format(output)
     return output or Picture.TEXT
 
 

@@ -62,6 +62,7 @@ def _rule(methods: str, path: str, role: Role, *, whole: bool = False) -> Rule:
 RULES: Final = (
     _rule("GET HEAD", r"/v1/(backup|configuration)", "admin", whole=True),
     _rule("GET HEAD", r"/v1/(rules|substrate|recovered|metrics)|/metrics|/readyz", "read", whole=True),
+    _rule("GET HEAD", r"/v1/networks/[^/]+/explanation", "read", whole=True),
     _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?", "read"),
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|access|openapi\.json)", "read"),
     _rule("POST", r"/v1/(checks|forecasts)", "read"),

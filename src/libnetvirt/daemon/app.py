@@ -21,6 +21,7 @@ from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.error_handlers import handle_errors
+from libnetvirt.daemon.explaining import ExplanationQuery
 from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.listing import ListQuery, check_once
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
@@ -59,6 +60,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Explanation,
     Forecast,
     Measurement,
     NetworkState,
@@ -233,6 +235,14 @@ def _reading(service: Service) -> APIRouter:
     async def rules_of(key: str) -> Response:
         """The rules of one network, read from the switches."""
         return _reply(await connection.rules(key))
+
+    @router.get("/networks/{key}/explanation", response_model=Explanation)
+    async def explanation(
+        request: Request, key: str, query: Annotated[ExplanationQuery, Query()]
+    ) -> Response:
+        """Why frames between two endpoints arrive or not, in both directions. Asks the switches."""
+        check_once(request)
+        return _reply(await connection.explain(key, query.source, query.destination, query.traffic()))
 
     @router.get("/rules", response_model=list[RuleLine])
     async def rules() -> Response:

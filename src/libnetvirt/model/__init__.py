@@ -10,6 +10,17 @@ from libnetvirt.model.endpoint import (
     Route,
     RouteFields,
 )
+from libnetvirt.model.explanation import (
+    ExplainedDirection,
+    ExplainedHop,
+    ExplainedRule,
+    Explanation,
+    Obstacle,
+    ObstacleCode,
+    Traffic,
+    TrafficFields,
+    Verdict,
+)
 from libnetvirt.model.forecast import Forecast, ReservationChange, RuleChanges
 from libnetvirt.model.metrics import METRICS, Measured, Measurement, Metric, MetricKind
 from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
@@ -60,6 +71,10 @@ __all__ = [
     "EndpointFields",
     "EndpointState",
     "Event",
+    "ExplainedDirection",
+    "ExplainedHop",
+    "ExplainedRule",
+    "Explanation",
     "Forecast",
     "Forwarding",
     "Hop",
@@ -75,6 +90,8 @@ __all__ = [
     "MetricKind",
     "NetworkFields",
     "NetworkState",
+    "Obstacle",
+    "ObstacleCode",
     "Outcome",
     "Path",
     "Pcp",
@@ -96,6 +113,9 @@ __all__ = [
     "Substrate",
     "Switch",
     "Timeout",
+    "Traffic",
+    "TrafficFields",
+    "Verdict",
     "Verification",
     "VerifiedHop",
     "VerifiedProperty",

@@ -120,7 +120,7 @@ def _route_packet(received: _ReceivedPacket, tables: HostTables, limit: int) -> 
         return outputs, tables, None if outputs else DropReason.NO_REPLY
     if source.is_link_local or destination.is_link_local or _is_not_a_host(network, destination):
         raise FrameDropped(DropReason.NOT_ROUTED)
-    found = _next_hop(network, destination)
+    found = next_hop(network, destination)
     if found is None or found[1] in own:
         outputs = received.error(NO_ROUTE)
         return outputs, tables, None if outputs else DropReason.NO_REPLY
@@ -176,7 +176,7 @@ def _reply_locally(received: _ReceivedPacket) -> tuple[EndpointFrame, ...]:
     return () if ip.extensions else received.error(PROTOCOL_UNREACHABLE, ip.destination)
 
 
-def _next_hop(
+def next_hop(
     network: VirtualNetwork, destination: IPv4Address | IPv6Address
 ) -> tuple[Endpoint, IPv4Address | IPv6Address] | None:
     """Return the egress endpoint and the next hop's address; None if there is no route.

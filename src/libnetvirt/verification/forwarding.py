@@ -70,7 +70,7 @@ class _Ended(Exception):
 
 
 @dataclass(slots=True)
-class _State:
+class Transit:
     """A frame on its way through a switch."""
 
     switch: Switch
@@ -83,8 +83,8 @@ class _State:
     #: where the frame has entered switches, and as which frame
     entered: tuple[tuple[object, ...], ...] = ()
 
-    def copy(self) -> _State:
-        return _State(
+    def copy(self) -> Transit:
+        return Transit(
             self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
             self.lookups, self.entered,
         )  # fmt: skip
@@ -132,7 +132,7 @@ class Forwarding:
         switch = self.switches.get(end[0])
         if switch is None:
             raise Unmodelled(f"switch {end[0]} has not reported its rules")
-        state = _State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
+        state = Transit(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
         with contextlib.suppress(_Ended):
             _Switching(self, classes).table(state, 0, end[1])
         if state.last is not None:
@@ -144,7 +144,7 @@ class Forwarding:
         lost = next((step for step in self.ends if step.rule is None), None)
         return lost or (self.ends[0] if self.ends else None)
 
-    def send(self, classes: Classes, state: _State, port: int) -> None:
+    def send(self, classes: Classes, state: Transit, port: int) -> None:
         """Send a copy of the frame out of a port."""
         here = (state.switch.id, port)
         if not state.frame.ethernet:
@@ -158,7 +158,7 @@ class Forwarding:
         else:
             self._enter(classes, far, state.frame.copy(), state.last, state.entered)
 
-    def send_up(self, state: _State) -> None:
+    def send_up(self, state: Transit) -> None:
         """Send a copy of the frame to the controller."""
         self.exits.append(Exit(state.switch.id, None, state.frame.copy(), state.last, state.metered))
 
@@ -170,7 +170,7 @@ class _Switching:
         self._out = forwarding
         self._classes = classes
 
-    def table(self, state: _State, number: int, in_port: int) -> None:
+    def table(self, state: Transit, number: int, in_port: int) -> None:
         """Look a frame up in a table, as if it had entered at ``in_port``, and do what the rule says."""
         state.lookups += 1
         if state.lookups > _LOOKUPS:
@@ -182,7 +182,7 @@ class _Switching:
         if rule is not None:
             self._carry_out(state, rule.instructions)
 
-    def _carry_out(self, state: _State, instructions: Sequence[of.Instruction]) -> None:
+    def _carry_out(self, state: Transit, instructions: Sequence[of.Instruction]) -> None:
         after: int | None = None
         for instruction in sorted(instructions, key=_execution):
             if isinstance(instruction, of.Meter):
@@ -201,11 +201,11 @@ class _Switching:
         if after is not None:
             self.table(state, after, state.pipeline[IN_PORT])
 
-    def _apply(self, state: _State, actions: Sequence[of.Action]) -> None:
+    def _apply(self, state: Transit, actions: Sequence[of.Action]) -> None:
         for action in actions:
             self._act(state, action)
 
-    def _act(self, state: _State, action: of.Action) -> None:
+    def _act(self, state: Transit, action: of.Action) -> None:
         frame = state.frame
         match action:
             case of.Output():
@@ -236,7 +236,7 @@ class _Switching:
             case _:
                 raise Unmodelled(f"switch {state.switch.id}: an action {type(action).__name__}")
 
-    def _output(self, state: _State, port: int) -> None:
+    def _output(self, state: Transit, port: int) -> None:
         in_port = state.pipeline[IN_PORT]
         if port == of.Port.CONTROLLER:
             self._out.send_up(state)
@@ -247,7 +247,7 @@ class _Switching:
         elif port != in_port:
             self._out.send(self._classes, state, port)
 
-    def _decrement(self, state: _State) -> None:
+    def _decrement(self, state: Transit) -> None:
         ttl = Variable("nw_ttl", state.frame.level)
         if state.frame.ttl or "nw_ttl" in state.frame.upper:
             raise Unmodelled("the TTL is decremented twice")
@@ -256,7 +256,7 @@ class _Switching:
             raise _Ended
         state.frame.ttl = -1
 
-    def _group(self, state: _State, number: int) -> None:
+    def _group(self, state: Transit, number: int) -> None:
         group = state.switch.group.get(number)
         if group is None:
             raise Unmodelled(f"switch {state.switch.id}: group {number:#x} does not exist")
@@ -277,12 +277,12 @@ class _Switching:
             raise Unmodelled(f"switch {switch.id}: a bucket that watches a group")
         return bucket.watch_port == of.Port.ANY or switch.ports.get(bucket.watch_port, False)
 
-    def _aside(self, state: _State, actions: Sequence[of.Action]) -> None:
+    def _aside(self, state: Transit, actions: Sequence[of.Action]) -> None:
         """Carry out actions on a copy."""
         with contextlib.suppress(_Ended):
             self._apply(state.copy(), actions)
 
-    def _extension(self, state: _State, action: of.Experimenter) -> None:
+    def _extension(self, state: Transit, action: of.Experimenter) -> None:
         frame, payload = state.frame, action.payload
         if (cloned := nicira.clone_actions(action)) is not None:
             try:
@@ -320,7 +320,7 @@ class _Switching:
         else:
             self._decapsulate(state, kind)
 
-    def _move(self, state: _State, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
+    def _move(self, state: Transit, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
         """Copy a priority. Any value of a class will do, as no rule matches one where it was copied to."""
         value = self._priority(state, source, bits)
         if (name := _register(target[0])) is not None:
@@ -334,7 +334,7 @@ class _Switching:
         else:
             raise Unmodelled(f"switch {state.switch.id}: a move to field {target[0]:#x}")
 
-    def _priority(self, state: _State, source: tuple[int, int], bits: int) -> int:
+    def _priority(self, state: Transit, source: tuple[int, int], bits: int) -> int:
         if (name := _register(source[0])) is not None:
             return state.pipeline.get(name, 0) >> source[1] & ((1 << bits) - 1)
         if source not in _PRIORITIES or bits != _PRIORITY_BITS:
@@ -343,7 +343,7 @@ class _Switching:
         return self._classes.choose(value) if isinstance(value, Variable) else value or 0
 
     @staticmethod
-    def _encapsulate(state: _State, kind: int) -> None:
+    def _encapsulate(state: Transit, kind: int) -> None:
         frame = state.frame
         if kind == nicira.MPLS and frame.ethernet:
             state.frame = frame.encapsulated()
@@ -352,7 +352,7 @@ class _Switching:
         else:
             raise Unmodelled(f"encap of type {kind:#x} here")
 
-    def _decapsulate(self, state: _State, kind: int) -> None:
+    def _decapsulate(self, state: Transit, kind: int) -> None:
         frame = state.frame
         if frame.ethernet:
             if frame.tags:

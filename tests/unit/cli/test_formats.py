@@ -31,6 +31,7 @@ OTHER = {
     "export": "xml|yaml|json",
     "recover": "xml|yaml|json",
     "topology": "text|svg|dot|json|yaml",
+    "why": "text|svg|json|yaml",
 }
 PAGE = (Path(libnetvirt.__file__).parents[2] / "docs" / "output.md").read_text()
 

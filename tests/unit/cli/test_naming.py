@@ -30,7 +30,7 @@ TAKE = (
     "watch --count 1 7", "topology --network 7", "endpoint add 7 --uuid 3 --switch 3 --port 3",
     "endpoint modify 7 1 --port 4", "endpoint remove 7 1", "constraint add 7 1 2 --max-hops 3",
     "constraint modify 7 1 2 --max-hops 3", "constraint check 7 1 2 --max-hops 3", "constraint remove 7 1 2",
-    "verify 7", "rules 7", "repair 7",
+    "verify 7", "why 7 1 2", "rules 7", "repair 7",
 )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ REQUESTS: tuple[tuple[str, str, dict[str, str] | None, tokens.Role], ...] = (
     ("GET", "/v1/connections", None, "read"),
     ("GET", "/v1/access", None, "read"),
     ("GET", "/v1/substrate", None, "read"),
+    ("GET", "/v1/networks/none/explanation?source=1&destination=2", None, "read"),
     ("GET", "/metrics", None, "read"),
     ("GET", "/readyz", None, "read"),
     ("POST", "/v1/checks", {}, "read"),
@@ -112,7 +113,17 @@ def test_a_token_for_one_network_sees_and_changes_only_this(network: Network) ->
                         await mine.lookup(key)
                     for rest in ("", "/state", "/rules", "/statistics"):
                         assert (await network.ask(blue, "GET", f"/v1/networks/{key}{rest}"))[0] == 404
-                for path in ("rules", "substrate", "recovered", "backup", "metrics", "configuration"):
+                # An explanation shows links and switches that others use, too.
+                about_all = "networks/7/explanation?source=11&destination=12"
+                for path in (
+                    about_all,
+                    "rules",
+                    "substrate",
+                    "recovered",
+                    "backup",
+                    "metrics",
+                    "configuration",
+                ):
                     status, reply = await network.ask(blue, "GET", f"/v1/{path}")
                     assert (status, b"is about all" in reply) == (403, True), path
                 for asked, code in (

@@ -223,16 +223,21 @@ def paths(state: ControllerState, record: NetworkRecord) -> Iterator[Path]:
     for source in record.endpoints.values():
         for destination in record.endpoints.values():
             if source is not destination:
-                edges = _edges(state, source, destination)
-                yield Path(
-                    source=source.endpoint.uuid,
-                    destination=destination.endpoint.uuid,
-                    hops=() if edges is None else tuple(_hops(source, destination, edges)),
-                    mtu=0 if edges is None else _path_mtu(state, record, edges),
-                )
+                yield path(state, source, destination)
 
 
-def _edges(state: ControllerState, source: Attachment, destination: Attachment) -> Sequence[Edge] | None:
+def path(state: ControllerState, source: Attachment, destination: Attachment) -> Path:
+    """The path from an endpoint of a network to another one."""
+    edges = path_links(state, source, destination)
+    return Path(
+        source=source.endpoint.uuid,
+        destination=destination.endpoint.uuid,
+        hops=() if edges is None else tuple(_hops(source, destination, edges)),
+        mtu=0 if edges is None else _path_mtu(state, source.network, edges),
+    )
+
+
+def path_links(state: ControllerState, source: Attachment, destination: Attachment) -> Sequence[Edge] | None:
     """The links of the path from one endpoint to another; None if there is no path."""
     key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
     te_path = state.te_paths.of(key[0]).get(key)

@@ -45,7 +45,7 @@ FEATURES = frozenset(
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
         "reload", "repair", "router.no-route", "backup",
-        "ownership", "metrics", "verify",
+        "ownership", "metrics", "verify", "explain",
     )
 )  # fmt: skip
 #: what a connection lacks with state=:memory:

@@ -22,6 +22,7 @@ from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.explaining import Explaining
 from libnetvirt.drivers.openflow.forecast import foresee, foresee_reload
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
@@ -41,6 +42,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Explanation,
     Forecast,
     NetworkState,
     Path,
@@ -48,6 +50,7 @@ from libnetvirt.model import (
     RuleLine,
     State,
     Substrate,
+    Traffic,
     Verification,
     VirtualNetwork,
 )
@@ -250,6 +253,9 @@ class OpenedDriver(OpenFlowDriver):
 
     async def verify(self, uuids: Sequence[str]) -> Verification:
         return await Verifying(self.runtime).verify([self._entry(uuid).uuid for uuid in uuids])
+
+    async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
+        return await Explaining(self.runtime).explain(self._entry(uuid).uuid, source, destination, traffic)
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.

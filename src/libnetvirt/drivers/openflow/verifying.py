@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
@@ -24,6 +25,17 @@ from libnetvirt.verification.verify import Verifier
 _READS = 5
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read at one moment: what each switch holds that has answered, by id; the state of each
+    network, by uuid; the links; the descriptions."""
+
+    switches: Mapping[str, Switch]
+    states: Mapping[str, NetworkState]
+    links: Sequence[Link]
+    described: Sequence[VirtualNetwork]
+
+
 class Verifying:
     """Verifies the networks of a running controller."""
 
@@ -35,6 +47,15 @@ class Verifying:
         """Verify these networks (uuids), or all if there are none. Operations wait while switches are read,
         not while their rules are examined, which is done in a thread."""
         began = time.perf_counter()
+        found = await self.read()
+        intents = self.intents(found)
+        verifier = Verifier(intents, found.switches, joined(found.links))
+        await asyncio.to_thread(_run, verifier, list(networks) or None)
+        return report(verifier, len(networks) or len(intents), time.perf_counter() - began)
+
+    async def read(self) -> Reading:
+        """What the switches hold, and what is known of networks and links at the same time. Operations wait
+        meanwhile."""
         for _ in range(_READS):
             async with self._runtime.executor.lock:
                 before = self._states()
@@ -44,10 +65,11 @@ class Verifying:
                 described = [record.description for record in self._state.rulesdb.ordered()]
             if before == states:
                 break
-        intents = [self._intent(n, states[n.uuid]) for n in described if n.uuid in states]
-        verifier = Verifier(intents, switches, _joined(links))
-        await asyncio.to_thread(_run, verifier, list(networks) or None)
-        return report(verifier, len(networks) or len(intents), time.perf_counter() - began)
+        return Reading(switches, states, links, described)
+
+    def intents(self, found: Reading) -> list[Intent]:
+        """What the networks promise."""
+        return [self._intent(n, found.states[n.uuid]) for n in found.described if n.uuid in found.states]
 
     def _states(self) -> dict[str, NetworkState]:
         now = self._runtime.now()
@@ -86,7 +108,7 @@ class Verifying:
         return Intent(network, places, hosts, rules)
 
 
-def _joined(links: Sequence[Link]) -> dict[End, End | None]:
+def joined(links: Sequence[Link]) -> dict[End, End | None]:
     """Where the ports that are links lead; None for a link that is down."""
     found: dict[End, End | None] = {}
     for link in links:

@@ -156,9 +156,10 @@ class _Compiler:
                 match = f"inport == {me} && arp.spa == {{{', '.join(own)}}}"
                 yield self._drop(switch, f"gateway {e.uuid}", match)
         elif e.mac:
-            yield self._drop(
-                switch, f"source {e.uuid}", f"inport != {me} && eth.src == {{{', '.join(e.mac)}}}"
-            )
+            # Two rows, as OVN 23.03 takes no frame for one whose match has "inport !=".
+            macs = f"eth.src == {{{', '.join(e.mac)}}}"
+            yield self._drop(switch, f"source {e.uuid}", macs)
+            yield self._acl(switch, f"own source {e.uuid}", f"inport == {me} && {macs}", "allow", 1)
         if e.bandwidth is not None:
             for direction, side, rate in (
                 ("from-lport", "inport", e.bandwidth.inbound),
@@ -220,9 +221,13 @@ class _Compiler:
     # ---- ACLs and meters -----------------------------------------------------------------------
 
     def _drop(self, switch: RowKey, name: str, match: str) -> DesiredRow:
+        return self._acl(switch, name, match, "drop", 0)
+
+    def _acl(self, switch: RowKey, name: str, match: str, action: str, above: int) -> DesiredRow:
+        """``above``: by how much its priority is above that of what drops."""
         row_name = f"{self._network.uuid} {name}"
-        columns = {"priority": _ACL_PRIORITY, "direction": "from-lport", "match": match, "action": "drop",
-                   "external_ids": {**self._ids, ROW_NAME: row_name}}  # fmt: skip
+        columns = {"priority": _ACL_PRIORITY + above, "direction": "from-lport", "match": match,
+                   "action": action, "external_ids": {**self._ids, ROW_NAME: row_name}}  # fmt: skip
         return DesiredRow(ACL, row_name, columns, (switch, "acls"))
 
     def _limit(

@@ -20,6 +20,7 @@ from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.driver import OvnDriver
 from libnetvirt.drivers.ovn.event_reporter import EventReporter
+from libnetvirt.drivers.ovn.explaining import Explaining
 from libnetvirt.drivers.ovn.interfaces import Interfaces
 from libnetvirt.drivers.ovn.limits import check_kept_tags, check_limits
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
@@ -39,7 +40,17 @@ from libnetvirt.errors import (
     SwitchNotFound,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Endpoint, Event, NetworkState, Path, State, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    Endpoint,
+    Event,
+    Explanation,
+    NetworkState,
+    Path,
+    State,
+    Substrate,
+    Traffic,
+    VirtualNetwork,
+)
 from libnetvirt.model.differences import change_text
 from libnetvirt.model.metrics import Measurement, of_states, of_substrate, single
 from libnetvirt.model.report import whole_states
@@ -140,6 +151,13 @@ class OpenedDriver(OvnDriver):
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(self._view.paths(self._stored(uuid).description))
+
+    async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
+        network = self._stored(uuid).description
+        if not {source, destination} <= network.by_uuid.keys():
+            raise StaleChange(f"network {network.name} was changed meanwhile: ask again")
+        state, networks = self._view.network_state(self._stored(uuid)), self._mirror.ordered()
+        return Explaining(self._view, network, state, networks).explain(source, destination, traffic)
 
     async def metrics(self) -> Sequence[Measurement]:
         states = {uuid: states.values() for uuid, states in self._reporter.known.items()}

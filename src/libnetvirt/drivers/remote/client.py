@@ -62,7 +62,7 @@ class Client:
         # Whether the server has ever replied.
         self._answered = False
 
-    async def get(self, *parts: str, query: Mapping[str, str] | None = None) -> bytes:
+    async def get(self, *parts: str, query: Mapping[str, object] | None = None) -> bytes:
         """The body of a resource; each part is one segment of its path. Raises the server's error."""
         place = segments(*parts) + (f"?{urlencode(query)}" if query else "")
         return await self._from_leader(lambda: self._get(place))

@@ -27,12 +27,14 @@ from libnetvirt.errors import (
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
+    Explanation,
     Forecast,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
+    Traffic,
     Verification,
     VirtualNetwork,
 )
@@ -221,6 +223,12 @@ class RemoteDriver(Driver):
         """Whether the server's driver forwards all frames as networks promise."""
         body = json.dumps({"networks": list(uuids)}).encode()
         return parsed(Verification, await self._client.post("verifications", body, {}))
+
+    async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
+        """The server's explanation of what becomes of frames between two endpoints."""
+        given = traffic.model_dump(mode="json", by_alias=True, exclude_none=True)
+        query = {"source": source, "destination": destination, **given}
+        return parsed(Explanation, await self._client.get("networks", uuid, "explanation", query=query))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""

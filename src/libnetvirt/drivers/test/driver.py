@@ -24,6 +24,7 @@ from libnetvirt.drivers.test import host_events
 from libnetvirt.drivers.test.capabilities import build_capabilities
 from libnetvirt.drivers.test.counters import Attachments, EndpointCounters
 from libnetvirt.drivers.test.endpoint_states import changed_paths, endpoint_states, switch_paths
+from libnetvirt.drivers.test.explaining import Explaining
 from libnetvirt.drivers.test.topology import MTU, TOPOLOGIES, Topology
 from libnetvirt.errors import (
     InvalidURI,
@@ -38,11 +39,13 @@ from libnetvirt.model import (
     Endpoint,
     EndpointState,
     Event,
+    Explanation,
     Forwarding,
     NetworkState,
     Path,
     State,
     Substrate,
+    Traffic,
     VirtualNetwork,
 )
 from libnetvirt.model.differences import change_text
@@ -267,6 +270,13 @@ class TestDriver(Driver):
         with self._lock:
             network = self._network(uuid)
             return [self._counters.report(uuid, e.uuid) for e in network.endpoints]
+
+    async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
+        with self._lock:
+            network = self._network(uuid)
+            hosts = host_events.hosts(network, self._learned.network(uuid))
+            explaining = Explaining(network, hosts, self._learned, self._topology, self._attachments)
+            return explaining.explain(source, destination, traffic)
 
     async def metrics(self) -> Sequence[Measurement]:
         with self._lock:
