@@ -73,6 +73,9 @@ Pending = Annotated[
         help="Accept endpoints whose switch or port does not exist yet. They become active when it appears.",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
+]
 NetworkName = Annotated[
     str, typer.Argument(metavar="VN", help="UUID or name of the network (to say which: uuid:7, name:7).")
 ]

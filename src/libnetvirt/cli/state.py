@@ -10,12 +10,10 @@ import typer
 
 from libnetvirt import VirtualNetwork, formats
 from libnetvirt.cli import files
-from libnetvirt.cli.forecasts import DryRun, print_one
-from libnetvirt.cli.options import Connect, DocumentOutput, Format, Output, address, chosen, connected
+from libnetvirt.cli.options import Connect, DocumentOutput, DryRun, Format, Output, address, chosen, connected
 from libnetvirt.cli.output import document, line, told
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model.forecast import forecast
 from libnetvirt.uri import URI
 
 
@@ -96,6 +94,9 @@ def _foresee(
     before: Sequence[VirtualNetwork] | None, after: Sequence[VirtualNetwork], output: Format
 ) -> None:
     """Print what a restore would make of the networks."""
+    from libnetvirt.cli.forecasts import print_one
+    from libnetvirt.model.forecast import forecast
+
     old = {network.uuid: network for network in before or ()}
     new = {network.uuid: network for network in after}
     gone = [forecast(network, None) for uuid, network in old.items() if uuid not in new]
