@@ -69,6 +69,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Py
 fuzz-api: $(VENV)/.installed-dev ## fuzz the HTTP interface for 30 minutes; ARGS='--minutes 5' for less
 	@$(BIN)/python -m tests.fuzz_api $(ARGS)
 
+load-api: $(VENV)/.installed-dev ## put a netvirtd under load (10 minutes or more); ARGS=pages for a part
+	@$(BIN)/python -m tests.load_api $(ARGS)
+
 mutants: $(VENV)/.installed-mutants ## mutation tests (hours); ARGS='libnetvirt/openflow --sample 5' for some
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -81,7 +84,7 @@ bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 m
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
-.PHONY: bench-quick bench-promises bench-programs mutants fuzz-api system-files
+.PHONY: bench-quick bench-promises bench-programs mutants fuzz-api load-api system-files
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

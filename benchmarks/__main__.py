@@ -38,6 +38,7 @@ SCENARIOS = {
     "recovery": Scenario("reroute, restart, memory", 85, 40),
     "prototype": Scenario("the three tests of the 2012 prototype, floods", 80, 40),
     "descriptions": Scenario("parsing and writing descriptions; calls through netvirt serve", 40, 15),
+    "verification": Scenario("proving all rules of many networks", 60, 40),
     "codec": Scenario("the OpenFlow codec, compared with os-ken's", 5, 5),
 }
 

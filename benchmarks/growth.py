@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks.rows import Row, counted
 
 #: The sizes whose growth is examined. A row's other sizes are fixed within a series.
-GROWING = ("endpoints", "tunnels", "hops")
+GROWING = ("endpoints", "tunnels", "hops", "rules")
 #: A series needs so many sizes; each fit so many trials.
 SIZES, TRIALS = 3, 3
 # The 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.

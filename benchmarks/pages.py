@@ -23,6 +23,7 @@ _TITLES = {
     "recovery": "Reroute, restart and memory",
     "prototype": "The prototype's three tests",
     "descriptions": "Descriptions and the daemon",
+    "verification": "Verification",
     "codec": "The OpenFlow codec",
     "growth": "Growth",
 }
@@ -173,6 +174,7 @@ def _plots(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         ("recovery-reroute", "reroute", "tunnels", "Reroute: from link down to the last barrier reply"),
         ("recovery-restart", "restart", "endpoints", "Restart of the controller"),
         ("prototype-hops", "by hops", "hops", "Set-up time by hops"),
+        ("verification-prove", "prove", "rules", "Proving all rules"),
         ("descriptions-read", "parse", "endpoints", "Reading descriptions"),
         ("descriptions-write", "write", "endpoints", "Writing descriptions"),
     ):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.network_netvirtd import free_port
+from tests.support.free_port import free_port
 
 CONFIGURATION = Path(__file__).parent / "support" / "schemathesis.toml"
 #: the documents of a connection and of the daemon itself

@@ -314,7 +314,8 @@ class Driver(ABC):
         """Carry out a change. Returns when the network confirmed it and it is durable.
 
         Raises StaleChange if the network is no longer as in ``change.before``. After any error, and if it is
-        cancelled, the network is as it was before.
+        cancelled, the network is as it was before; what is durable by then may be completed, and returns. A
+        driver that knows how far it is says so with :func:`libnetvirt.progress.tell`.
         """
 
     @abstractmethod

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.support.netvirt_server import NETVIRT, Served
+from tests.support.waiting import eventually
 
 DESCRIPTORS = 96
 STRANGERS = 150
@@ -24,13 +24,6 @@ def served() -> Iterator[Served]:
         yield server
     finally:
         server.stop()
-
-
-def _eventually(what: Callable[[], bool], why: str) -> None:
-    end = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < end, why
-        time.sleep(0.05)
 
 
 def _ended(stranger: socket.socket) -> bool:
@@ -64,11 +57,11 @@ def test_a_server_without_descriptors_says_so_once_and_recovers(served: Served) 
             stranger.connect(("127.0.0.1", served.port))
             stranger.setblocking(False)
         # Some are connections of switches that say nothing; there is no descriptor for the others.
-        _eventually(lambda: sum(map(_ended, opened)) >= STRANGERS - DESCRIPTORS, "strangers are turned away")
+        eventually(lambda: sum(map(_ended, opened)) >= STRANGERS - DESCRIPTORS, "strangers are turned away")
         assert sum(map(_ended, opened)) < STRANGERS, "some are connected: the descriptors were taken"
         log = served.log.read_text()
         assert log.count("raise the limit of open files") == 1
         assert "Traceback" not in log
         assert len(log.splitlines()) < 20
-    _eventually(answers, "it serves again")
+    eventually(answers, "it serves again")
     assert "Traceback" not in served.log.read_text()

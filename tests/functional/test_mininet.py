@@ -70,7 +70,7 @@ print(given.uuid, given.place)
 start = net.start
 net.start = lambda: (start(), net.configLinkStatus("s1", "s2", "down"))
 try:
-    Controller(net, timeout=1).start()
+    Controller(net, timeout=4).start()
 except libnetvirt.SubstrateError as error:
     print(error)
 """
@@ -79,7 +79,7 @@ except libnetvirt.SubstrateError as error:
     assert failed == 0, printed
     lines = printed.splitlines()
     assert lines[:2] == ["host h2 is attached to no switch of this controller", "7 switch 1 port 1 vlan 20"]
-    missing, _, _ = lines[2].removeprefix("after 1 s these switches and links are missing: ").partition(". ")
+    missing, _, _ = lines[2].removeprefix("after 4 s these switches and links are missing: ").partition(". ")
     assert set(missing.split(", ")) == {"s1-eth2 to s2-eth2", "s2-eth2 to s1-eth2"}
     assert left == ""
 

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 
 import libnetvirt
 from libnetvirt import VirtualNetwork
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT
-
-#: seconds until something has to have happened
-TIMEOUT = 15.0
-
-
-def eventually(condition: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def network(uuid: int, name: str, *places: tuple[int, int]) -> VirtualNetwork:
@@ -53,7 +41,7 @@ def notes(connection: libnetvirt.Connection, switch: str = "1") -> str:
 
 def netvirt(lab: Lab, *words: str, status: int = 0) -> str:
     done = subprocess.run(
-        [NETVIRT, *words], env=lab.ovs.environment, capture_output=True, text=True, timeout=30, check=False
+        [NETVIRT, *words], env=lab.ovs.environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -63,7 +51,7 @@ def correct(lab: Lab, remedy: str) -> None:
     """Run a remedy as an operator does on the switch's machine."""
     for command in remedy.split("; "):
         done = subprocess.run(
-            ["sh", "-c", command], env=lab.ovs.environment, capture_output=True, text=True, timeout=30,
+            ["sh", "-c", command], env=lab.ovs.environment, capture_output=True, text=True, timeout=60,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,12 +98,3 @@ def run(uri: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [NETVIRT, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait until a condition holds; return its value."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -75,9 +75,3 @@ async def netvirtd(directory: Path, text: str = TWO) -> AsyncIterator[Netvirtd]:
         one.task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await one.task
-
-
-async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)

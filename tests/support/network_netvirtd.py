@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from libnetvirt.configuration import tokens
 from libnetvirt.configuration.tokens import Role
 from tests.support.certificates import Authority, Certified
+from tests.support.free_port import free_port
 from tests.support.netvirtd_daemon import Netvirtd, netvirtd
 
 HOSTS = "DNS:localhost,IP:127.0.0.1"
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        return int(found.getsockname()[1])
 
 
 def secret(file: Path) -> str:

@@ -21,6 +21,7 @@ from tests.support.lab.network import Lab
 from tests.support.lab.socket_overruns import unread
 from tests.support.lab.switch_requests import ask
 from tests.support.netvirt_server import Served
+from tests.support.promised_times import crowd
 
 #: in the cookies of all our rules: a mark, the network's index, the kind of rule
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
@@ -45,7 +46,7 @@ class OpenFlow(Harness):
     """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
 
     abilities = frozenset(Ability)
-    timeout = 4.0
+    timeout = 20.0
     quiet_time = 0.03
     stream_rate = 3000.0
     on_demand_stream_rate = 500.0  # 500 frames may wait for an operation, which takes less than a second
@@ -110,7 +111,7 @@ class OpenFlow(Harness):
         # The thread that replies is the one that updates the tables: what the controller sent before is there
         # now. The cache follows; Open vSwitch does not say when.
         self.lab.ovs.appctl("version")
-        time.sleep(_CACHE)
+        time.sleep(_CACHE * crowd())
 
     def await_paths(self) -> None:
         resolve = self.connection.capabilities().resolve
@@ -135,10 +136,10 @@ class OpenFlow(Harness):
 
     @staticmethod
     def _until_none(found: Callable[[], Sequence[object]], what: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while left := found():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"after 20 s there are {what}: {left}")
+                raise RuntimeError(f"after 60 s there are {what}: {left}")
             time.sleep(0.02)
 
     def overruns(self) -> int:

@@ -30,7 +30,7 @@ class Ovn(Harness):
     # A router of OVN forwards the packets that it originates through itself, and turns a ping into its reply.
     # It solicits neighbours from the address that it makes of its MAC address.
     allowances = frozenset(Allowance)
-    timeout = 8.0
+    timeout = 20.0
     quiet_time = 0.03
     # The userspace datapath forwards in the thread that changes its rules; OVN makes some for every host.
     frame_rate = 1000.0
@@ -117,13 +117,13 @@ class Ovn(Harness):
         assert self._served is not None
         self._served.start()
         self._connection = libnetvirt.open(self._served.client_uri)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             substrate = self._connection.substrate()
             if {s.id for s in substrate.switches} == set(self.lab.chassis) and not substrate.notes:
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"after 20 s the driver knows {substrate}")
+        raise RuntimeError(f"after 60 s the driver knows {substrate}")
 
     def leftovers(self) -> list[str]:
         found = []

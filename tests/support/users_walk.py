@@ -14,10 +14,10 @@ from typing import Self
 import libnetvirt
 from demo.processes import Ping, pings_between
 from demo.stage import Pings
-from labs.daemons import eventually
 from libnetvirt.model import State
 from tests.support.lab.listening import Listening
 from tests.support.lab.users_network import NETWORKS, SWITCHES, UsersNetwork
+from tests.support.waiting import eventually
 
 #: seconds until something has to have happened
 TIMEOUT = 30.0

@@ -63,10 +63,10 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/(backup|configuration)", "admin", whole=True),
     _rule("GET HEAD", r"/v1/(rules|substrate|recovered|metrics)|/metrics|/readyz", "read", whole=True),
     _rule("GET HEAD", r"/v1/networks/[^/]+/explanation", "read", whole=True),
-    _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?", "read"),
+    _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?|/v1/operations(/[^/]+)?", "read"),
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|access|openapi\.json)", "read"),
     _rule("POST", r"/v1/(checks|forecasts)", "read"),
-    _rule("POST", r"/v1/(changes|repairs)", "operate"),
+    _rule("POST", r"/v1/(changes|repairs|operations/[^/]+/cancel)", "operate"),
     _rule("POST", r"/v1/verifications", "operate", whole=True),
     _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),
@@ -164,6 +164,19 @@ class Access:
                     f"token {self._name!r} is for some networks only, and {network.uuid} is not one of them: "
                     "use another token, or one of its networks"
                 )
+
+    def sees_operation(self, client: Access, network: str) -> bool:
+        """Whether this client sees an operation that ``client`` has asked for. If it is for some networks, it
+        sees its own; with the role admin, all that are of its networks."""
+        return (
+            not self.limited
+            or self.identity == client.identity
+            or (self.report().role == "admin" and network in self._networks)
+        )
+
+    def may_cancel(self, client: Access) -> bool:
+        """Whether this client may cancel what ``client`` has asked for."""
+        return self.identity == client.identity or self.report().role == "admin"
 
     def check_repair(self, network: str | None, *, orphans: bool) -> None:
         """Raises AccessDenied if a repair is of more than the networks that this client sees."""

@@ -6,7 +6,6 @@ endpoints is one call into pydantic.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any
@@ -17,58 +16,45 @@ from fastapi.responses import Response
 from libnetvirt import __version__, aio
 from libnetvirt.daemon import preconditions
 from libnetvirt.daemon.access import access
-from libnetvirt.daemon.activity import Activity, kind_of
+from libnetvirt.daemon.activity import Activity
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
+from libnetvirt.daemon.changing import changing
 from libnetvirt.daemon.error_handlers import handle_errors
 from libnetvirt.daemon.explaining import ExplanationQuery
 from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.listing import ListQuery, check_once
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
 from libnetvirt.daemon.openapi import (
-    IDEMPOTENCY_KEY,
-    IF_MATCH,
     IF_NONE_MATCH,
     RESPONSES,
     WITH_ETAG,
     WITH_LINK,
-    body,
     content,
     describe,
 )
-from libnetvirt.daemon.operations import NameOperations, Operations, check_name
+from libnetvirt.daemon.operations import NameOperations, Operations
+from libnetvirt.daemon.performing import operations
 from libnetvirt.daemon.stream import EventResponse, stream_of
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.webhooks import Hooks
 from libnetvirt.daemon.wire import (
     INTERFACE,
-    ChangeRequest,
-    DecisionRequest,
-    E,
-    Outcome,
-    ReloadRequest,
-    RepairRequest,
-    VerificationRequest,
     Version,
     dump,
-    parse,
-    parse_change,
 )
-from libnetvirt.driver import Capabilities, Change
-from libnetvirt.errors import NetvirtError, StaleChange
+from libnetvirt.driver import Capabilities
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
     Explanation,
-    Forecast,
     Measurement,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
-    Verification,
     VirtualNetwork,
 )
 from libnetvirt.tasks import Tasks
@@ -166,7 +152,8 @@ def build_app(
     app.state.monitor = monitor = Monitor(lambda: {name or DEFAULT: service})
     app.include_router(monitoring(monitor))
     app.include_router(_reading(service), prefix="/v1")
-    app.include_router(_changing(service), prefix="/v1")
+    app.include_router(changing(service), prefix="/v1")
+    app.include_router(operations(service), prefix="/v1")
     handle_errors(app)
     app.add_middleware(NameOperations)
     app.add_middleware(Idempotency, bodies=service.bodies)
@@ -285,120 +272,5 @@ def _reading(service: Service) -> APIRouter:
     return router
 
 
-def _changing(service: Service) -> APIRouter:
-    router = APIRouter()
-
-    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH, IDEMPOTENCY_KEY))
-    async def change(request: Request) -> Response:
-        """Perform one atomic operation; replies when the switches have confirmed it.
-
-        With ``If-Match``, the network has to have this ETag, ``before`` may be left out, and the reply has
-        the ETag of what the network has become.
-
-        The operation continues if the client disconnects. A client that named it in the header
-        ``Netvirt-Operation`` (64 characters at most) can withdraw it. Events and lines of the log have that
-        name; the reply has it in the same header.
-        """
-        try:
-            name = access(request.scope).owner + check_name(request)
-            requested = await _change_of(service, request)
-            with service.activity.operation(kind_of(requested)):
-                requested = await preconditions.checked(request, service.connection, requested)
-                await service.operations.run(name, service.connection.carry_out(requested))
-        except NetvirtError as error:
-            if isinstance(error, StaleChange) and preconditions.conditions(request) is not None:
-                error = preconditions.stale(requested.uuid)
-            service.warnings.failed(error)
-            raise error from None
-        if requested.after is not None and preconditions.conditions(request) is not None:
-            return Response(status_code=204, headers={"etag": preconditions.quoted(requested.after)})
-        return Response(status_code=204)
-
-    @router.post(
-        "/repairs", response_model=list[str], openapi_extra=body(RepairRequest, IF_MATCH, IDEMPOTENCY_KEY)
-    )
-    async def repair(request: Request) -> Response:
-        """Restore what others changed in networks; replies with what was done, a string each."""
-        asked = await read_body(service.bodies, request, RepairRequest)
-        found = access(request.scope)
-        found.check_repair(asked.network, orphans=asked.orphans)
-        if found.limited and asked.network is not None:
-            found.check_network((await service.connection.lookup(asked.network)).uuid, asked.network)
-        with service.activity.operation("repair"):
-            if asked.network is None:
-                preconditions.check_none(request)
-            else:
-                await preconditions.check_network(request, service.connection, asked.network)
-            return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
-
-    @router.post("/verifications", response_model=Verification, openapi_extra=body(VerificationRequest))
-    async def verify(request: Request) -> Response:
-        """Prove that all frames are forwarded as networks promise; replies with what was proved. Asks the
-        switches, and changes nothing."""
-        asked = await read_body(service.bodies, request, VerificationRequest)
-        return _reply(await service.connection.verify(*asked.networks))
-
-    @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
-    async def reload(request: Request) -> Response:
-        """Reload the operator's files; replies with what became of constraints, a string each."""
-        asked = await read_body(service.bodies, request, ReloadRequest)
-        preconditions.check_none(request)
-        if asked.dry_run:
-            return _reply(await service.connection.rehearsal().reload(degrade=asked.degrade))
-        with service.activity.operation("reload"):
-            return _reply(await service.connection.reload(degrade=asked.degrade))
-
-    @router.post("/decisions", response_model=list[str], openapi_extra=body(DecisionRequest, IDEMPOTENCY_KEY))
-    async def decide(request: Request) -> Response:
-        """Take over or leave switches that are refused because of another controller; replies with their
-        names."""
-        asked = await read_body(service.bodies, request, DecisionRequest)
-        preconditions.check_none(request)
-        decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
-        with service.activity.operation(asked.decision):
-            return _reply(await decide(asked.switch))
-
-    @router.post("/checks", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH))
-    async def check(request: Request) -> Response:
-        """Check whether an operation would be accepted now. Changes nothing."""
-        requested = await _change_of(service, request)
-        with service.activity.operation("check"):
-            requested = await preconditions.checked(request, service.connection, requested)
-            await service.connection.examine(requested)
-        return Response(status_code=204)
-
-    @router.post("/forecasts", response_model=Forecast, openapi_extra=body(ChangeRequest, IF_MATCH))
-    async def forecast(request: Request) -> Response:
-        """Tell what an operation would change. Changes nothing."""
-        requested = await _change_of(service, request)
-        with service.activity.operation("forecast"):
-            requested = await preconditions.checked(request, service.connection, requested)
-            return _reply(await service.connection.foresee(requested))
-
-    @router.delete("/changes/{operation}", response_model=Outcome)
-    async def withdraw(request: Request, operation: str) -> Response:
-        """Undo a running operation; replies with its outcome."""
-        name = access(request.scope).owner + operation
-        return _reply(Outcome(outcome=await service.operations.withdraw(name)))
-
-    return router
-
-
 def _reply(value: Any, headers: Mapping[str, str] | None = None) -> Response:
     return Response(dump(value), headers=headers, media_type="application/json")
-
-
-async def _change_of(service: Service, request: Request) -> Change:
-    async with service.bodies.read(request) as content:
-        if len(content) > _LARGE:
-            change = await asyncio.to_thread(parse_change, content)
-        else:
-            change = parse_change(content)
-    access(request.scope).check_change(change)
-    return change
-
-
-async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
-    """Read and parse the body of a request. Raises InvalidDescription with every fault."""
-    async with bodies.read(request) as content:
-        return parse(kind, content)

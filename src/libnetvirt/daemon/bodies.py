@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from starlette.requests import Request
 
-from libnetvirt.daemon.wire import MAX_BODY
+from libnetvirt.daemon.wire import MAX_BODY, E, parse
 from libnetvirt.errors import InvalidDescription, ServerBusy
 
 #: Bytes of all bodies that are held at a time.
@@ -58,6 +58,16 @@ class Bodies:
         finally:
             self.held -= sum(map(len, parts))
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """In the block, the content of a body of so many bytes is still in use, after its request was
+        answered."""
+        self.held += size
+        try:
+            yield
+        finally:
+            self.held -= size
+
     def _check(self, size: int) -> None:
         if size > MAX_BODY:
             raise InvalidDescription(f"the request's body exceeds {MAX_BODY >> 20} MiB")
@@ -65,3 +75,9 @@ class Bodies:
             raise ServerBusy(
                 f"the server holds {self._limit >> 20} MiB of requests, which is the limit: try again later"
             )
+
+
+async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
+    """Read and parse the body of a request. Raises InvalidDescription with every fault."""
+    async with bodies.read(request) as content:
+        return parse(kind, content)

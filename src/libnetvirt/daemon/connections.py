@@ -254,6 +254,7 @@ class Connections:
                 if withdraw:
                     slot.opened.service.operations.cancel()
                 slot.opened.service.events.close()
+                slot.opened.service.operations.end_waits()
 
     async def close(self) -> None:
         """Close all, when their running changes have ended."""

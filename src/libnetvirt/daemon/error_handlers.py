@@ -9,13 +9,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt.daemon.access import access
-from libnetvirt.daemon.listing import ListQuery
-from libnetvirt.daemon.problems import http_problem, refusal
+from libnetvirt.daemon.listing import ListQuery, OperationsQuery
+from libnetvirt.daemon.problems import INTERNAL, http_problem, refusal
 from libnetvirt.errors import Fault, InvalidDescription, NetvirtError
 from libnetvirt.model import wording
 from libnetvirt.suggestions import did_you_mean
@@ -44,13 +45,14 @@ async def _no_such_resource(request: Request, error: Exception) -> Response:
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [Fault(_text(fault), "/".join(map(str, fault["loc"]))) for fault in error.errors()]
+    query = OperationsQuery if request.url.path.endswith("/operations") else ListQuery
+    faults = [Fault(_text(fault, query), "/".join(map(str, fault["loc"]))) for fault in error.errors()]
     return await _refused(request, InvalidDescription(faults))
 
 
-def _text(fault: Mapping[str, Any]) -> str:
+def _text(fault: Mapping[str, Any], query: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
-        name, known = str(fault["loc"][-1]), list(ListQuery.model_fields)
+        name, known = str(fault["loc"][-1]), list(query.model_fields)
         return "is not known here." + (did_you_mean(name, known) or f" Allowed are {', '.join(known)}")
     return wording.text_of(fault)
 
@@ -79,8 +81,7 @@ class Guard:
                 return
             log.exception("%s %s failed", scope.get("method"), scope.get("path"))
             if not started:
-                text = "internal error in the server: its log has the traceback"
-                await http_problem(500, text)(scope, receive, send)
+                await http_problem(500, INTERNAL)(scope, receive, send)
 
 
 def _leaves(error: BaseException) -> Sequence[BaseException]:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libnetvirt.daemon.access import Access, no_network
 from libnetvirt.daemon.connections import Connections
+from libnetvirt.daemon.performing import ROOT
 from libnetvirt.daemon.problems import refusal
 from libnetvirt.errors import NetvirtError, NotFound
 
@@ -48,7 +49,8 @@ class Front:
         except NetvirtError as error:
             await refusal(error)(scope, receive, send)
             return
-        await app(_with_path(scope, path), receive, send)
+        root = f"{_CONNECTIONS}/{name}" if scope["path"].startswith(_CONNECTIONS + "/") else "/v1"
+        await app({**_with_path(scope, path), ROOT: root}, receive, send)
 
     async def resolved(self, scope: Scope, found: Access) -> Scope:
         """The scope of a request that a client may make. That of a network has its uuid, not its name.

@@ -1,7 +1,8 @@
-"""The list of networks: filtered, and in pages.
+"""The lists of networks and of operations: filtered, and in pages.
 
-A page is ordered by name, and the next one begins after its last name. So networks that are created or
-removed meanwhile move no other one to another page; one that gets another name may be missed, or come twice.
+A page of networks is ordered by name, and the next one begins after its last name. So networks that are
+created or removed meanwhile move no other one to another page; one that gets another name may be missed, or
+come twice. Operations have numbers for that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
+from libnetvirt.daemon.wire import OperationReport, OperationState
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.model import Forwarding, State, VirtualNetwork
 
@@ -23,7 +25,8 @@ LIMIT: Final = 1000
 LONGEST: Final = 256
 
 
-def _whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
+    """Raises ValueError if a parameter is no whole number."""
     # What is read is text, in which pydantic accepts "1.0" and "1_0" as well.
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         raise ValueError(f"{value[:20]!r} is not a whole number")
@@ -50,7 +53,7 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Annotated[int, Field(ge=1, le=LIMIT), BeforeValidator(_whole)] = Field(
+    limit: Annotated[int, Field(ge=1, le=LIMIT), BeforeValidator(whole_number)] = Field(
         default_factory=_absent,
         description="At most so many, ordered by name. The header Link leads to the next page, if any.",
     )
@@ -97,3 +100,33 @@ class ListQuery(BaseModel):
         query = self.model_dump(mode="json", exclude_unset=True) | {"after": name}
         # What follows may be read by a shell, or be part of a header: nothing but letters, digits and _.-~%
         return urlencode(query, safe="")
+
+
+class OperationsQuery(BaseModel):
+    """Which operations are listed, and how many. What is not given is None."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=LIMIT), BeforeValidator(whole_number)] = Field(
+        default_factory=_absent,
+        description="At most so many. The header Link leads to the next page, if any.",
+    )
+    after: Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(whole_number)] = Field(
+        default_factory=_absent, description="Only operations with a greater number than this one."
+    )
+    state: OperationState = Field(default_factory=_absent, description="Only operations in this state.")
+
+    def select(
+        self, operations: Sequence[OperationReport]
+    ) -> tuple[Sequence[OperationReport], dict[str, str]]:
+        """The operations to list, of those that the client sees, in their order; and headers."""
+        found = [
+            one for one in operations
+            if (self.after is None or one.number > self.after)
+            and (self.state is None or one.state is self.state)
+        ]  # fmt: skip
+        if self.limit is None or len(found) <= self.limit:
+            return found, {}
+        page = found[: self.limit]
+        query = self.model_dump(mode="json", exclude_unset=True) | {"after": page[-1].number}
+        return page, {"link": f'<?{urlencode(query, safe="")}>; rel="next"'}

@@ -18,6 +18,7 @@ from libnetvirt.daemon.problems import MEDIA_TYPE
 from libnetvirt.daemon.wire import (
     ChangeRequest,
     DecisionRequest,
+    OperationReport,
     Problem,
     ReloadRequest,
     RepairRequest,
@@ -47,6 +48,13 @@ IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
     "description": "A new one for each change. The same request with the same key gets the same answer.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
+#: RFC 7240
+PREFER: Final[Mapping[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "respond-async: the reply comes at once, and tells where the operation is found.",
+    "schema": {"type": "string", "examples": ["respond-async"]},
+}
 IF_NONE_MATCH: Final[Mapping[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",
@@ -67,6 +75,17 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
                 "schema": {"type": "string"},
             }
         }
+    }
+}
+#: For ``responses`` of a route whose operation a client need not wait for.
+ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "model": OperationReport,
+        "description": "The operation has begun: the request had Prefer: respond-async.",
+        "headers": {
+            "Location": {"description": "Where the operation is found.", "schema": {"type": "string"}},
+            "Preference-Applied": {"schema": {"const": "respond-async"}},
+        },
     }
 }
 #: The bodies of all requests, as routes name them.

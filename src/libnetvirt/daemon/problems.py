@@ -16,11 +16,15 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from libnetvirt.errors import NetvirtError, NotFound, NotLeader
+from libnetvirt.errors import NetvirtError, NotFound, NotLeader, ServerBusy
 
 MEDIA_TYPE: Final = "application/problem+json"
 #: The header that tells where the controller is that leads.
 LEADER: Final = "netvirt-leader"
+#: Seconds after which a client may try again what the server has no room for now (``Retry-After``).
+RETRY_AFTER: Final = 1
+#: What clients are told of an exception that nobody expected.
+INTERNAL: Final = "internal error in the server: its log has the traceback"
 #: What each type of a problem begins with.
 TYPE: Final = "urn:libnetvirt:problem:"
 #: status -> code of a problem that is none of libnetvirt's errors
@@ -57,6 +61,8 @@ def refusal(error: NetvirtError) -> Response:
     reply = ProblemResponse(json.dumps(document(error.http_status, **error.to_json())), error.http_status)
     if isinstance(error, NotLeader) and error.leader:
         reply.headers[LEADER] = quote(error.leader, safe=":[]/")
+    if isinstance(error, ServerBusy):
+        reply.headers["retry-after"] = str(RETRY_AFTER)
     return reply
 
 

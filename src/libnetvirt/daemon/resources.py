@@ -11,8 +11,7 @@ from fastapi.responses import Response
 from libnetvirt import __version__
 from libnetvirt.configuration import Configuration
 from libnetvirt.daemon.access import access
-from libnetvirt.daemon.app import read_body
-from libnetvirt.daemon.bodies import Bodies
+from libnetvirt.daemon.bodies import Bodies, read_body
 from libnetvirt.daemon.connections import Connections
 from libnetvirt.daemon.error_handlers import handle_errors
 from libnetvirt.daemon.idempotency import Idempotency

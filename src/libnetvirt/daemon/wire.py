@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
@@ -88,6 +89,60 @@ class Problem(Report):
     network: str = ""
     endpoint: str = ""
     leader: str = ""
+
+
+class OperationState(StrEnum):
+    """The state of an operation: ``running``, or how it has ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class OperationKind(StrEnum):
+    """What was asked for."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    REMOVE = "remove"
+    REPAIR = "repair"
+    RELOAD = "reload"
+    ADOPT = "adopt"
+    FORGET = "forget"
+
+
+class Progress(Report):
+    """How far an operation is: ``done`` of ``all`` its steps."""
+
+    done: int
+    all: int
+
+
+class OperationReport(Report):
+    """An operation. ``id``: also in the log and in events. ``number``: operations are counted from the start
+    of the server on. ``network`` and ``name``: what it is about, empty if that is not one network. ``token``:
+    the name of the token of the client that asked for it, empty for one on the unix socket. ``began`` and
+    ``ended``: seconds since the epoch.
+
+    ``progress``: how many of its rounds the switches have confirmed, if the driver tells. ``result``: what
+    was done, a line each, if it succeeded and there is more to tell; ``etag``: that of the network, if the
+    request had ``If-Match``. ``problem``: why it failed.
+    """
+
+    id: str
+    number: int
+    kind: OperationKind
+    state: OperationState
+    network: str = ""
+    name: str = ""
+    token: str = ""
+    began: float
+    ended: float | None = None
+    progress: Progress | None = None
+    result: tuple[str, ...] = ()
+    etag: str = ""
+    problem: Problem | None = None
 
 
 class ChangeRequest(Element):

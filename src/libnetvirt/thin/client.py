@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -27,6 +29,9 @@ from libnetvirt.uri import URI
 Document = dict[str, Any]
 
 INTERFACE = 1
+# Seconds that a server waits at most; and between two questions to one that is not to wait.
+_LONGEST_WAIT = 60
+_PAUSE = 0.2
 # How often a change is tried if other clients change the network meanwhile.
 _ATTEMPTS = 16
 
@@ -96,7 +101,9 @@ class Client:
 
     def get(self, *parts: str) -> Any:
         """Any resource below ``/v1``, by the segments of its path: ``get("networks", "blue", "paths")``."""
-        resource = path(*parts)
+        return self._get(path(*parts))
+
+    def _get(self, resource: str) -> Any:
         idle, self._idle = self._idle, None
         if idle is not None:
             try:
@@ -252,32 +259,76 @@ class Client:
         reply = self._request("DELETE", path("changes", operation))
         return str(reply["outcome"])
 
+    # ---- operations that are not waited for ----------------------------------------------------
+
+    def begin(
+        self,
+        before: Mapping[str, Any] | None,
+        after: Mapping[str, Any] | None,
+        *,
+        pending: bool = False,
+        operation: str = "",
+    ) -> Document:
+        """Begin to change the network ``before``, which has to be as it is now (None: create one), to
+        ``after`` (None: remove it). Returns the operation, with its ``id``, and does not wait for its end.
+
+        Raises what the server knows without the switches: InvalidDescription, Conflict, AccessDenied.
+        """
+        body = {"before": before, "after": after, "pending": pending}
+        found: Document = self._request("POST", "/changes", body, operation, wait=False)
+        return found
+
+    def operation(self, operation: str, wait: float = 0.0) -> Document:
+        """How an operation is by now, or when it has ended, at most ``wait`` seconds later: its ``state``
+        (``running``, ``succeeded``, ``failed``, ``cancelled``), ``progress``, ``problem`` and so on.
+
+        Raises NotFound if it has ended and is not kept any more, or the server was restarted since.
+        """
+        end = time.monotonic() + wait
+        # A reply that takes longer than the timeout is taken for lost.
+        longest = _LONGEST_WAIT if self._timeout is None else min(_LONGEST_WAIT, int(self._timeout / 2))
+        while True:
+            seconds = max(0, min(longest, math.ceil(end - time.monotonic())))
+            found: Document = self._get(f"{path('operations', operation)}?wait={seconds}")
+            if found["state"] != "running" or time.monotonic() >= end:
+                return found
+            if not longest:
+                time.sleep(_PAUSE)
+
+    def cancel(self, operation: str) -> Document:
+        """Cancel an operation, and return it when it has ended: undone as a whole (``cancelled``), or as it
+        had ended before. Raises NotFound, Conflict if it cannot be undone, AccessDenied."""
+        found: Document = self._request("POST", path("operations", operation, "cancel"))
+        return found
+
     # ---- requests ------------------------------------------------------------------------------
 
     def _change(self, before: Document | None, after: Document | None, pending: bool, operation: str) -> None:
         body = {"before": before, "after": after, "pending": pending}
         self._request("POST", "/changes", body, operation)
 
-    def _request(self, method: str, resource: str, body: Any = None, operation: str = "") -> Any:
+    def _request(
+        self, method: str, resource: str, body: Any = None, operation: str = "", wait: bool = True
+    ) -> Any:
         """A change, on a connection of its own. If that is lost, the request is sent once more with the same
         key, and the server, which carries it out only once, sends the reply that was lost."""
         key = os.urandom(16).hex()
         try:
-            return self._once(method, resource, body, operation, key)
+            return self._once(method, resource, body, operation, key, wait)
         except LOST as error:
             lost = self._lost(error)
             if isinstance(error, TimeoutError):
                 raise lost from None
         try:
-            return self._once(method, resource, body, operation, key)
+            return self._once(method, resource, body, operation, key, wait)
         except (*LOST, Conflict, DaemonUnreachable):
             # A conflict: the server has been restarted, and does not know the key any more.
             raise lost from None
 
-    def _once(self, method: str, resource: str, body: Any, operation: str, key: str) -> Any:
+    def _once(self, method: str, resource: str, body: Any, operation: str, key: str, wait: bool) -> Any:
         http = self._server.open(self._timeout)
         try:
-            return self._content(self._server.send(http, method, resource, body, operation, key))
+            return self._content(self._server.send(http, method, resource, body, operation, key, wait=wait))
         finally:
             http.close()
 

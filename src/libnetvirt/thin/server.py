@@ -103,13 +103,18 @@ class Server:
         body: Any = None,
         operation: str = "",
         key: str = "",
+        *,
+        wait: bool = True,
     ) -> Reply:
         """Send a request; returns the reply, of which only the head was read. ``body``: sent as JSON.
-        ``key``: that of a request that may be sent twice. Raises one of :data:`LOST`, or InvalidURI without a
+        ``key``: that of a request that may be sent twice. ``wait``: whether the reply comes when the
+        operation has ended. Raises one of :data:`LOST`, or InvalidURI without a
         token."""
         headers = {"Netvirt-Operation": operation} if operation else {}
         if key and method == "POST":
             headers["Idempotency-Key"] = key
+        if not wait:
+            headers["Prefer"] = "respond-async"
         if self._tls is not None:
             headers["Authorization"] = f"Bearer {self._token()}"
         content = b""

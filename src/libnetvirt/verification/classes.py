@@ -7,14 +7,35 @@ comes out has one fate, with all copies of its frames, and all classes together 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol, TypeVar
 
-from libnetvirt.verification.frame import SHAPES, Frame, Unmodelled, Variable
-from libnetvirt.verification.tables import SEVERAL, Fields, Rule, Table
+from libnetvirt.verification.frame import (
+    LABEL_FIELDS,
+    LABELLED,
+    READ_TAGS,
+    SHAPES,
+    UNREAD,
+    Frame,
+    Unmodelled,
+    Variable,
+)
+from libnetvirt.verification.tables import SEVERAL, Class, Fields, Near, Rule, Table
 
-Class = dict[Variable, int]
-"""The atoms that each variable may have; a variable that is missing may have all."""
+#: how many tags a frame has whose labels are left open
+OPEN_TAGS = Variable("?tags", 0, READ_TAGS + 1)
+
+
+class Compound(Protocol):
+    """What takes the frames that have these atoms."""
+
+    @property
+    def asked(self) -> Sequence[tuple[Variable, int]]:
+        """Variables, and the atoms that they must have."""
+
+
+LeafT = TypeVar("LeafT", bound=Compound)
 
 
 class Classes:
@@ -69,6 +90,10 @@ class Classes:
         """A frame of which only the class is known."""
         return Frame.entering(SHAPES[self.among(f"shape {level}", len(SHAPES))], level)
 
+    def arrive_unread(self) -> Frame:
+        """A frame of which only the class is known, whose labels are left open."""
+        return Frame.unread_entering(self.choose(OPEN_TAGS))
+
     def lookup(self, table: Table, pipeline: Mapping[str, int], frame: Frame) -> Rule | None:
         """The rule of a table that takes a frame; None if none does. Divides the class.
 
@@ -77,7 +102,51 @@ class Classes:
         if not frame.ethernet:
             # Rules of OpenFlow 1.3 match frames with an Ethernet header only.
             return None
-        candidates = table.candidates(pipeline, partial(self._known, frame))
+        near = table.near(pipeline)
+        remembered = self.fields.lookups.get(near)
+        if remembered is None:
+            remembered = self.fields.lookups[near] = {}
+        values = [None if frame.unread and n in LABEL_FIELDS else frame.get(n) for n in near.names]
+        variables = [value for value in values if isinstance(value, Variable)]
+        asked = (*values, *map(self.now.get, variables))
+        outcomes = remembered.get(asked)
+        if outcomes is None:
+            outcomes = remembered[asked] = self._outcomes(near, frame)
+            if len(outcomes) > 1:
+                # What each part will find.
+                for rule, part in outcomes:
+                    known = (part.get(v, self.now.get(v)) for v in variables)
+                    remembered[(*values, *known)] = [(rule, {})]
+        for _, part in outcomes[1:]:
+            self.waiting.append({**self.now, **part})
+        first, part = outcomes[0]
+        if part:
+            self.now = {**self.now, **part}
+        return first
+
+    def branch(self, leaves: Iterable[LeafT]) -> LeafT:
+        """The one of several compound rules that takes a frame. They take all frames, each once. Divides the
+        class."""
+        rest, found = [self.now], []
+        for leaf in leaves:
+            left: list[Class] = []
+            for each in rest:
+                taken = self._divide(each, leaf.asked, left)
+                if taken is not None:
+                    found.append((leaf, taken))
+            rest = left
+            if not rest:
+                break
+        first, self.now = found[0]
+        self.waiting += (each for _, each in found[1:])
+        return first
+
+    def _outcomes(self, near: Near, frame: Frame) -> list[tuple[Rule | None, Class]]:
+        """Which rules take which part of the class: what each leaves of the variables that it asks for."""
+        candidates = near.candidates(partial(self._known, frame))
+        kinds: dict[int, set[object]] = {}
+        for rule in candidates:
+            kinds.setdefault(rule.priority, set()).add(rule.kind)
         rest, found = [self.now], []
         for number, rule in enumerate(candidates):
             asked = self._asked(rule, frame)
@@ -87,15 +156,14 @@ class Classes:
             for each in rest:
                 taken = self._divide(each, asked, left)
                 if taken is not None:
-                    self._unambiguous(candidates, number, taken, frame)
+                    if len(kinds[rule.priority]) > 1:
+                        self._unambiguous(candidates, number, taken, frame)
                     found.append((rule, taken))
             rest = left
             if not rest:
                 break
         outcomes: list[tuple[Rule | None, Class]] = [*found, *((None, each) for each in rest)]
-        first, self.now = outcomes[0]
-        self.waiting += (each for _, each in outcomes[1:])
-        return first
+        return [(rule, {v: a for v, a in part.items() if self.now.get(v) != a}) for rule, part in outcomes]
 
     def _known(self, frame: Frame, name: str) -> int | None:
         value = frame.get(name)
@@ -149,3 +217,28 @@ class Classes:
                 raise Unmodelled(
                     f"rules with the same priority take the same frames: {rule.text}; {other.text}"
                 )
+
+
+def labelled(fields: Fields, part: Class) -> list[Class]:
+    """A class of frames whose labels were left open as classes of frames with and without labels; one whose
+    labels were not left open as it is."""
+    if OPEN_TAGS not in part:
+        return [part]
+    tags = _tags(fields, part)
+    rest = {v: a for v, a in part.items() if v not in (OPEN_TAGS, Variable("eth_type", 0, tags + UNREAD))}
+    types = part.get(Variable("eth_type", 0, tags + UNREAD), -1)
+    found = []
+    for number, shape in enumerate(SHAPES):
+        kind = Variable("eth_type", 0, tags + LABELLED * bool(shape.labels))
+        atoms = fields.everything(kind) & types
+        if shape.tags == tags and atoms:
+            chosen = {Variable("?shape 0", 0, len(SHAPES)): 1 << number}
+            found.append({**rest, **chosen, **({} if atoms == fields.everything(kind) else {kind: atoms})})
+    return found
+
+
+def _tags(fields: Fields, part: Class) -> int:
+    return fields.partition(OPEN_TAGS).value(part[OPEN_TAGS])
+
+
+__all__ = ["Class", "Classes", "Compound", "labelled"]

@@ -22,7 +22,7 @@ from libnetvirt.verification.tables import EXPIRED, IN_PORT, METADATA, NXM_IN_PO
 #: (switch id, port number)
 End = tuple[str, int]
 #: lookups of one frame in one switch, and switches that it goes through, before it is taken to loop
-_LOOKUPS = 64
+LOOKUPS = 64
 _CODE = Struct("!H")
 _ENCAP = Struct("!HHI")
 _CHECK = Struct("!HHH4s6x")
@@ -65,7 +65,7 @@ class Looped(Exception):
         self.last = last
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The rest of the actions is not carried out."""
 
 
@@ -80,13 +80,15 @@ class Transit:
     last: Step | None = None
     metered: bool = False
     lookups: int = 0
+    #: within how many resubmits, after which other actions may follow
+    resubmits: int = 0
     #: where the frame has entered switches, and as which frame
     entered: tuple[tuple[object, ...], ...] = ()
 
     def copy(self) -> Transit:
         return Transit(
             self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
-            self.lookups, self.entered,
+            self.lookups, self.resubmits, self.entered,
         )  # fmt: skip
 
 
@@ -133,10 +135,18 @@ class Forwarding:
         if switch is None:
             raise Unmodelled(f"switch {end[0]} has not reported its rules")
         state = Transit(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
-        with contextlib.suppress(_Ended):
-            _Switching(self, classes).table(state, 0, end[1])
+        with contextlib.suppress(Ended):
+            Switching(self, classes).table(state, 0, end[1])
         if state.last is not None:
             self.ends.append(state.last)
+
+    def met(self, state: Transit, in_port: int, table: Table, rule: Rule | None) -> None:  # noqa: ARG002
+        """Note the rule that a frame meets, as if it had entered at ``in_port``."""
+        state.last = Step(state.switch.id, in_port, state.table, rule, state.last)
+
+    def go_to(self, classes: Classes, state: Transit, table: int) -> None:
+        """Go on with a frame in another table."""
+        Switching(self, classes).table(state, table, state.pipeline[IN_PORT])
 
     @property
     def last(self) -> Step | None:
@@ -152,18 +162,21 @@ class Forwarding:
         if port != of.Port.LOCAL and not state.switch.ports.get(port, False):
             self.lost += 1
         elif here not in self.links:
-            self.exits.append(Exit(*here, state.frame.copy(), state.last, state.metered))
+            self._leave(classes, Exit(*here, state.frame.copy(), state.last, state.metered))
         elif (far := self.links[here]) is None:
             self.lost += 1
         else:
             self._enter(classes, far, state.frame.copy(), state.last, state.entered)
+
+    def _leave(self, classes: Classes, exit_: Exit) -> None:  # noqa: ARG002
+        self.exits.append(exit_)
 
     def send_up(self, state: Transit) -> None:
         """Send a copy of the frame to the controller."""
         self.exits.append(Exit(state.switch.id, None, state.frame.copy(), state.last, state.metered))
 
 
-class _Switching:
+class Switching:
     """One frame in one switch."""
 
     def __init__(self, forwarding: Forwarding, classes: Classes) -> None:
@@ -173,12 +186,15 @@ class _Switching:
     def table(self, state: Transit, number: int, in_port: int) -> None:
         """Look a frame up in a table, as if it had entered at ``in_port``, and do what the rule says."""
         state.lookups += 1
-        if state.lookups > _LOOKUPS:
+        if state.lookups > LOOKUPS:
             raise Looped(state.last)
         state.table = number
         table = state.switch.tables.get(number, _NO_TABLE)
-        rule = self._classes.lookup(table, {**state.pipeline, IN_PORT: in_port}, state.frame)
-        state.last = Step(state.switch.id, in_port, number, rule, state.last)
+        pipeline = state.pipeline
+        if pipeline[IN_PORT] != in_port:
+            pipeline = {**pipeline, IN_PORT: in_port}
+        rule = self._classes.lookup(table, pipeline, state.frame)
+        self._out.met(state, in_port, table, rule)
         if rule is not None:
             self._carry_out(state, rule.instructions)
 
@@ -199,7 +215,7 @@ class _Switching:
             else:
                 raise Unmodelled(f"switch {state.switch.id}: an instruction {type(instruction).__name__}")
         if after is not None:
-            self.table(state, after, state.pipeline[IN_PORT])
+            self._out.go_to(self._classes, state, after)
 
     def _apply(self, state: Transit, actions: Sequence[of.Action]) -> None:
         for action in actions:
@@ -253,7 +269,7 @@ class _Switching:
             raise Unmodelled("the TTL is decremented twice")
         if any(self._classes.equals(ttl, value, 0xFF) for value in EXPIRED):
             self._out.send_up(state)
-            raise _Ended
+            raise Ended
         state.frame.ttl = -1
 
     def _group(self, state: Transit, number: int) -> None:
@@ -279,7 +295,7 @@ class _Switching:
 
     def _aside(self, state: Transit, actions: Sequence[of.Action]) -> None:
         """Carry out actions on a copy."""
-        with contextlib.suppress(_Ended):
+        with contextlib.suppress(Ended):
             self._apply(state.copy(), actions)
 
     def _extension(self, state: Transit, action: of.Experimenter) -> None:
@@ -294,8 +310,10 @@ class _Switching:
             port, table = target
             table = state.table if table == _SAME_TABLE else table
             kept = state.table
+            state.resubmits += 1
             self.table(state, table, state.pipeline[IN_PORT] if port == _SAME_PORT else port)
             state.table = kept
+            state.resubmits -= 1
             return
         if (vlan := nicira.vlan_id_set(action)) is not None:
             frame.set("vlan_vid", vlan)
@@ -360,7 +378,7 @@ class _Switching:
             if kind not in (nicira.NEXT_HEADER, nicira.MPLS):
                 raise Unmodelled(f"decap to type {kind:#x}")
             frame.ethernet = False
-        elif kind == nicira.ETHERNET and frame.labels:
+        elif kind == nicira.ETHERNET and frame.stack():
             below = frame.labels[0].bottom
             if len(frame.labels) > 1 or below != 1:
                 raise Unmodelled("decap of a label that is not the last")

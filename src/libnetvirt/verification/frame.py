@@ -21,6 +21,10 @@ class Unmodelled(Exception):
     """Something that this model does not know: nothing may be said to be proved of it."""
 
 
+class LabelsUnread(Exception):
+    """Something depends on labels of a frame that were left open: see `Frame.unread`."""
+
+
 class Variable(NamedTuple):
     """A field of a frame as it entered. ``level``: 0, or 1 for the frame inside its MPLS label, and so on;
     ``position``: which one, of tags and labels."""
@@ -41,6 +45,9 @@ class Shape(NamedTuple):
 
 
 SHAPES: Final = tuple(Shape(tags, labels) for labels in range(3) for tags in range(3))
+#: `Variable.position` of the ethertype: that of a frame without tags which has labels, of one whose labels
+#: were not read
+LABELLED, UNREAD = 3, 6
 
 
 class Tag(NamedTuple):
@@ -59,13 +66,17 @@ class Label(NamedTuple):
     tc: Value
 
 
+#: the fields of a `Label`, as OpenFlow names them
+LABEL_FIELDS: Final = ("mpls_label", "mpls_bos", "mpls_tc")
+
+
 @dataclass(slots=True)
 class Frame:
     """An Ethernet frame: header, tags, labels, and what follows.
 
     ``upper``: the fields above Ethernet that were set. ``inner``: the frame behind the last label, if this
     one was encapsulated by a switch. ``ethernet``: whether it has an Ethernet header; ``damaged``: whether a
-    switch has lost a part of it.
+    switch has lost a part of it; ``unread``: whether it may have labels, which nothing has asked for yet.
     """
 
     level: int
@@ -79,6 +90,7 @@ class Frame:
     ethernet: bool = True
     damaged: bool = False
     ttl: int = 0
+    unread: bool = False
 
     @classmethod
     def entering(cls, shape: Shape, level: int) -> Frame:
@@ -91,13 +103,27 @@ class Frame:
                   Variable("mpls_tc", level, at))
             for at in range(shape.labels)
         ]  # fmt: skip
-        kind = Variable("eth_type", level, shape.tags + 3 * bool(shape.labels))
+        kind = Variable("eth_type", level, shape.tags + LABELLED * bool(shape.labels))
         return cls(level, Variable("eth_dst", level), Variable("eth_src", level), kind, tags, labels)
+
+    @classmethod
+    def unread_entering(cls, tags: int) -> Frame:
+        """A frame with this number of tags, with labels or without. Raises LabelsUnread when it matters."""
+        frame = cls.entering(Shape(tags, 0), 0)
+        frame.type, frame.unread = Variable("eth_type", 0, tags + UNREAD), True
+        return frame
 
     def copy(self) -> Frame:
         """A frame that can be changed without changing this one."""
-        return Frame(self.level, self.dst, self.src, self.type, list(self.tags), list(self.labels),
-                     dict(self.upper), self.inner, self.ethernet, self.damaged, self.ttl)  # fmt: skip
+        return Frame(self.level, self.dst, self.src, self.type, self.tags.copy(), self.labels.copy(),
+                     self.upper.copy(), self.inner, self.ethernet, self.damaged, self.ttl,
+                     self.unread)  # fmt: skip
+
+    def stack(self) -> list[Label]:
+        """The labels. Raises LabelsUnread."""
+        if self.unread:
+            raise LabelsUnread
+        return self.labels
 
     def get(self, name: str) -> Value | None:
         """A field by its name in OpenFlow; None if the frame does not have it."""
@@ -111,10 +137,10 @@ class Frame:
             return self.type
         if name == "vlan_pcp":
             return self.tags[0].pcp if self.tags else None
-        if name in ("mpls_label", "mpls_bos", "mpls_tc"):
-            if not self.labels:
+        if name in LABEL_FIELDS:
+            if not self.stack():
                 return None
-            return self.labels[0][("mpls_label", "mpls_bos", "mpls_tc").index(name)]
+            return self.labels[0][LABEL_FIELDS.index(name)]
         return self.upper.get(name, Variable(name, self.level))
 
     def set(self, name: str, value: int) -> None:
@@ -128,7 +154,7 @@ class Frame:
                 fields = {"vlan": value | VLAN_PRESENT} if name == "vlan_vid" else {"pcp": value}
                 self.tags[0] = self.tags[0]._replace(**fields)
         elif name in ("mpls_label", "mpls_tc"):
-            if self.labels:
+            if self.stack():
                 fields = {name.removeprefix("mpls_"): value}
                 self.labels[0] = self.labels[0]._replace(**fields)
         elif name in ("eth_type", "mpls_bos"):
@@ -145,7 +171,7 @@ class Frame:
 
     def push_mpls(self, ethertype: int) -> None:
         """Push a label above another one."""
-        if not self.labels or self.tags:
+        if not self.stack() or self.tags:
             raise Unmodelled("push_mpls onto a frame that has no label, or has a VLAN tag")
         above = self.labels[0]
         self.labels.insert(0, Label(above.label, 0, above.tc))
@@ -153,7 +179,7 @@ class Frame:
 
     def pop_mpls(self, ethertype: int) -> None:
         """Pop a label that is not the last; without effect if there is none."""
-        if not self.labels:
+        if not self.stack():
             return
         if len(self.labels) < 2 or self.tags or ethertype not in MPLS_TYPES:
             raise Unmodelled("pop_mpls of the last label")
@@ -163,13 +189,13 @@ class Frame:
     def encapsulated(self) -> Frame:
         """This frame as the payload of a label, without a header in front of that."""
         # Open vSwitch takes the labels inside for the same stack.
-        below = Label(self.labels[0].label, 0, 0) if self.labels else Label(0, 1, 0)
+        below = Label(self.labels[0].label, 0, 0) if self.stack() else Label(0, 1, 0)
         return Frame(self.level, 0, 0, TYPE_MPLS, labels=[below], inner=self.copy(), ethernet=False,
                      damaged=self.damaged)  # fmt: skip
 
     def signature(self) -> tuple[object, ...]:
         """What tells frames apart; equal for frames that are the same, whatever the unknown fields are."""
         inner = None if self.inner is None else self.inner.signature()
-        upper = tuple(sorted(self.upper.items()))
+        upper = tuple(sorted(self.upper.items())) if self.upper else ()
         return (self.level, self.dst, self.src, self.type, tuple(self.tags), tuple(self.labels), upper, inner,
                 self.ethernet, self.damaged, self.ttl)  # fmt: skip

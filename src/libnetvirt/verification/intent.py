@@ -142,7 +142,7 @@ def own_frame(endpoint: Endpoint, frame: Frame, inside: Frame | None) -> Frame |
     """
     frame = frame.copy()
     if endpoint.mpls is not None:
-        if len(frame.labels) != 1 or frame.labels[0].bottom != 1:
+        if len(frame.stack()) != 1 or frame.labels[0].bottom != 1:
             return None
         return frame.inner.copy() if frame.inner is not None else inside
     if isinstance(endpoint.vlan, str):

@@ -12,7 +12,20 @@ from dataclasses import dataclass, field
 from libnetvirt import openflow as of
 from libnetvirt.openflow.oxm import field_named
 from libnetvirt.verification.atoms import Choice, Partition, Question
-from libnetvirt.verification.frame import MPLS_TYPES, VLAN_PRESENT, VLAN_TYPES, Unmodelled, Variable
+from libnetvirt.verification.frame import (
+    LABELLED,
+    MPLS_TYPES,
+    READ_TAGS,
+    UNREAD,
+    VLAN_PRESENT,
+    VLAN_TYPES,
+    Unmodelled,
+    Value,
+    Variable,
+)
+
+Class = dict[Variable, int]
+"""The atoms that each variable may have; a variable that is missing may have all."""
 
 #: fields of a match that belong to the pipeline, not to the frame, as rules name them
 IN_PORT, METADATA = "in_port", "metadata"
@@ -48,11 +61,12 @@ class Rule:
     number: int
     #: what a rule of the model itself stands for
     means: object = None
+    #: fields and masks: rules that have these in common, and differ, never match the same frame
+    kind: tuple[tuple[str, int], ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def kind(self) -> tuple[tuple[str, int], ...]:
-        """Fields and masks: rules that have these in common, and differ, never match the same frame."""
-        return (*((n, m) for n, _, m in self.pipeline), ("", 0), *((n, m) for n, _, m in self.header))
+    def __post_init__(self) -> None:
+        asked = (*((n, m) for n, _, m in self.pipeline), ("", 0), *((n, m) for n, _, m in self.header))
+        object.__setattr__(self, "kind", asked)
 
 
 def rule(entry: of.FlowStatsEntry, number: int) -> Rule:
@@ -106,40 +120,24 @@ class _Alike:
         self.exact.setdefault((*key, *(value for _, value, _ in rule.header)), []).append(rule)
 
 
-class Table:
-    """The rules of one table."""
+class Near:
+    """The rules of a table that may match frames whose pipeline has certain values."""
 
-    def __init__(self) -> None:
-        self._kinds: dict[tuple[tuple[str, int], ...], _Alike] = {}
-        self.rules: list[Rule] = []
-        #: for the values of the pipeline's fields, the rules that may match, by kind
-        self._near: dict[tuple[tuple[str, int], ...], list[tuple[_Alike, tuple[int, ...]]]] = {}
+    __slots__ = ("kinds", "names")
 
-    def add(self, rule: Rule) -> None:
-        """Add a rule."""
-        kind = self._kinds.get(rule.kind)
-        if kind is None:
-            kind = self._kinds[rule.kind] = _Alike(rule)
-        kind.add(rule)
-        self.rules.append(rule)
+    def __init__(self, kinds: Sequence[tuple[_Alike, tuple[int, ...]]]) -> None:
+        self.kinds = kinds
+        #: the fields of frames that these rules match
+        self.names = tuple(dict.fromkeys(name for kind, _ in kinds for name, _ in kind.header))
 
-    def candidates(self, pipeline: Mapping[str, int], known: Callable[[str], int | None]) -> list[Rule]:
+    def candidates(self, known: Callable[[str], int | None]) -> list[Rule]:
         """The rules that a frame may match, the one with the highest priority first.
 
         ``known``: the value of a field of the frame; `SEVERAL` if it may have more than one, None if the
         frame does not have the field.
         """
         found: list[Rule] = []
-        where = tuple(pipeline.items())
-        near = self._near.get(where)
-        if near is None:
-            near = []
-            for kind in self._kinds.values():
-                key = tuple(pipeline.get(name, 0) & mask for name, mask in kind.pipeline)
-                if key in kind.loose:
-                    near.append((kind, key))
-            self._near[where] = near
-        for kind, key in near:
+        for kind, key in self.kinds:
             values: list[int] = []
             for name, mask in kind.header:
                 value = known(name)
@@ -154,6 +152,37 @@ class Table:
         if len(found) > 1:
             # Of rules with equal priority that overlap, OpenFlow does not say which one takes a frame.
             found.sort(key=lambda rule: (-rule.priority, rule.number))
+        return found
+
+
+class Table:
+    """The rules of one table."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[tuple[str, int], ...], _Alike] = {}
+        self.rules: list[Rule] = []
+        #: for the values of the pipeline's fields, the rules that may match
+        self._near: dict[tuple[tuple[str, int], ...], Near] = {}
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule."""
+        kind = self._kinds.get(rule.kind)
+        if kind is None:
+            kind = self._kinds[rule.kind] = _Alike(rule)
+        kind.add(rule)
+        self.rules.append(rule)
+        self._near.clear()
+
+    def near(self, pipeline: Mapping[str, int]) -> Near:
+        """The rules that may match with these values of the pipeline's fields."""
+        where = tuple(pipeline.items())
+        found = self._near.get(where)
+        if found is None:
+            keys = (
+                (kind, tuple(pipeline.get(name, 0) & mask for name, mask in kind.pipeline))
+                for kind in self._kinds.values()
+            )
+            found = self._near[where] = Near([(kind, key) for kind, key in keys if key in kind.loose])
         return found
 
 
@@ -205,6 +234,8 @@ class Fields:
         self._choices: dict[int, Choice] = {}
         self.switches = list(switches)
         self._everything: dict[Variable, int] = {}
+        #: which rules took which part of the classes that were looked up: by what the rules ask for
+        self.lookups: dict[Near, dict[tuple[Value | None, ...], list[tuple[Rule | None, Class]]]] = {}
 
     def partition(self, variable: Variable) -> Partition:
         """The partition of a field, or of a choice: those are named ``?`` and have a number of possibilities
@@ -243,10 +274,11 @@ class Fields:
         if variable.name != "eth_type":
             return partition.all
         mpls = sum(partition.matching(kind, 0xFFFF) for kind in MPLS_TYPES)
-        if variable.position >= 3:
+        vlans = sum(partition.matching(kind, 0xFFFF) for kind in VLAN_TYPES)
+        if LABELLED <= variable.position < UNREAD:
             return mpls
-        vlans = 0 if variable.position == 2 else sum(partition.matching(k, 0xFFFF) for k in VLAN_TYPES)
-        return partition.all & ~mpls & ~vlans
+        without = 0 if variable.position % LABELLED == READ_TAGS else vlans
+        return partition.all & ~without & ~(0 if variable.position >= UNREAD else mpls)
 
 
 def unknown_actions(switch: Switch) -> None:

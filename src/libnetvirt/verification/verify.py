@@ -7,14 +7,17 @@ that cannot be told.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from libnetvirt import openflow as of
-from libnetvirt.verification.classes import Classes
+from libnetvirt.verification.classes import Classes, labelled
 from libnetvirt.verification.forwarding import End, Exit, Forwarding, Looped, Step
-from libnetvirt.verification.frame import Frame, Unmodelled
+from libnetvirt.verification.frame import Frame, LabelsUnread, Unmodelled
 from libnetvirt.verification.intent import (
     DISCOVERY,
     DISCOVERY_TYPE,
@@ -24,8 +27,9 @@ from libnetvirt.verification.intent import (
     is_priority_tagged_twice,
     own_frame,
 )
+from libnetvirt.verification.journeys import Journey, Journeys, Left, meet
 from libnetvirt.verification.judgement import Judgement, judge_routed, judge_switched
-from libnetvirt.verification.tables import IN_PORT, Fields, Switch, Table, unknown_actions
+from libnetvirt.verification.tables import IN_PORT, Class, Fields, Switch, Table, unknown_actions
 from libnetvirt.verification.wire import frame_bytes, frame_text, header_text
 
 ENTRY, ISOLATION, LOOPS = "entry", "isolation", "loops"
@@ -43,6 +47,15 @@ PROPERTIES: Mapping[str, str] = {
 _NOBODY = Table()
 #: findings that are collected for each property
 _SHOWN = 3
+#: classes that are forwarded until the caller can do other work
+_AT_ONCE = 100
+
+
+class _Arrival(NamedTuple):
+    """Whose a frame is that leaves, and its signature without the endpoint's tag; None: it lacks that."""
+
+    owner: Owner
+    signature: tuple[object, ...] | None
 
 
 @dataclass(frozen=True)
@@ -63,11 +76,20 @@ class Finding:
 
 
 class Verifier:
-    """Verifies networks on switches. ``links``: where each port that is a link leads; None: it is down."""
+    """Verifies networks on switches. ``links``: where each port that is a link leads; None: it is down.
+
+    ``rule_by_rule``: every class is forwarded from its port on through all rules, and nothing that was worked
+    out for another one is used: much slower, with the same result.
+    """
 
     def __init__(
-        self, intents: Sequence[Intent], switches: Mapping[str, Switch], links: Mapping[End, End | None]
+        self,
+        intents: Sequence[Intent],
+        switches: Mapping[str, Switch],
+        links: Mapping[End, End | None],
+        rule_by_rule: bool = False,
     ) -> None:
+        self._rule_by_rule = rule_by_rule
         self._intents = {intent.network.uuid: intent for intent in intents}
         self.switches = switches
         self._links = links
@@ -77,6 +99,7 @@ class Verifier:
         installed = chain.from_iterable(switch.rules() for switch in switches.values())
         self._fields = Fields(chain(own, claimed, installed), switches.values())
         self._forwarding = Forwarding(switches, links)
+        self._journeys = Journeys(self._forwarding, self._fields, self._read)
         self.findings: list[Finding] = []
         #: classes of frames, whose they were or not
         self.classes = 0
@@ -89,8 +112,12 @@ class Verifier:
             except Unmodelled as error:
                 self._unknown(None, (switch.id, 0), None, str(error))
         selected = set(self._intents if networks is None else networks)
-        for at in self._ports():
-            yield from self._port(at, selected)
+        with _uncollected():
+            try:
+                for at in self._ports():
+                    yield from self._port(at, selected)
+            finally:
+                self._journeys.forget()
 
     def _ports(self) -> Iterator[End]:
         missing = set()
@@ -106,14 +133,103 @@ class Verifier:
                     yield name, port
 
     def _port(self, at: End, selected: set[str]) -> Iterator[None]:
+        """Verify what enters at a port. Labels of frames are left open as long as nothing asks for them."""
         classes = Classes(self._fields)
-        claimed = self._claims.get(at[0], _NOBODY)
         while classes.begin():
-            frame = classes.arrive(0)
-            owner = self._owner(classes, claimed, at[1], frame)
-            if owner is not None and owner.network not in selected:
+            try:
+                yield from self._entered(classes, at, classes.arrive_unread(), selected)
+            except LabelsUnread:
+                for part in labelled(self._fields, classes.now):
+                    yield from self._labelled(at, part, selected)
+
+    def _labelled(self, at: End, part: Class, selected: set[str]) -> Iterator[None]:
+        classes = Classes(self._fields, part)
+        while classes.begin():
+            yield from self._entered(classes, at, classes.arrive(0), selected)
+
+    def _entered(self, classes: Classes, at: End, frame: Frame, selected: set[str]) -> Iterator[None]:
+        """Verify a class that enters. Raises LabelsUnread."""
+        owner = self._owner(classes, self._claims.get(at[0], _NOBODY), at[1], frame)
+        if owner is not None and owner.network not in selected:
+            return
+        if self._rule_by_rule:
+            self.classes += self._examine(at, classes.now)
+            yield
+            return
+        try:
+            journeys = self._journeys.from_port(at, frame).near(classes.now)
+        except (Unmodelled, Looped):
+            self._examine(at, classes.now)
+            return
+        for journey in journeys:
+            part = meet(classes.now, journey.part)
+            if part is None:
                 continue
+            try:
+                self._travelled(Classes(self._fields, part), at, owner, frame, journey)
+            except LabelsUnread:
+                for one in labelled(self._fields, part):
+                    yield from self._labelled(at, one, selected)
+            if not self.classes % _AT_ONCE:
+                yield
+
+    def _travelled(
+        self, classes: Classes, at: End, owner: Owner | None, frame: Frame, journey: Journey
+    ) -> None:
+        """Judge what has become of a class of frames. Raises LabelsUnread."""
+        if isinstance(journey.error, LabelsUnread):
+            raise journey.error.with_traceback(None)
+        while classes.begin():
+            try:
+                fits = journey.error is None and self._fits(classes, owner, frame, journey.left)
+            except Unmodelled:
+                fits = False
+            if not fits:
+                self._examine(at, classes.now)
             self.classes += 1
+
+    def _fits(self, classes: Classes, owner: Owner | None, frame: Frame, exits: Sequence[Left]) -> bool:
+        """Whether a class of frames leaves as it should."""
+        if owner is None:
+            return not any(_judge_unclaimed(classes, [one for one, _ in exits]))
+        intent = self._intents[owner.network]
+        own = _own(classes, intent, owner, frame)
+        assert own is not None, "the claim says that it has the endpoint's tag"
+        left: list[tuple[str, Exit]] = []
+        up, same = False, own.signature()
+        for one, read in exits:
+            if one.port is None:
+                up = True
+                continue
+            if read is None:
+                return False
+            assert isinstance(read, _Arrival)
+            if read.owner.network != owner.network or not (intent.routed or read.signature == same):
+                return False
+            left.append((read.owner.endpoint, one))
+        if intent.routed:
+            return not any(judge_routed(left))
+        return not any(judge_switched(classes, intent, owner.endpoint, own, left, up, None))
+
+    def _read(self, classes: Classes, one: Exit) -> _Arrival | None:
+        """Whose a frame is that leaves, and as what it arrives."""
+        assert one.port is not None
+        owner = self._owner(classes, self._claims.get(one.switch, _NOBODY), one.port, one.frame)
+        if owner is None:
+            return None
+        arrived = _own(classes, self._intents[owner.network], owner, one.frame)
+        return _Arrival(owner, None if arrived is None else arrived.signature())
+
+    def _examine(self, at: End, part: Class) -> int:
+        """Forward a class rule by rule, and note what is wrong with it. Returns how many it becomes."""
+        return sum(self._retrace(at, Classes(self._fields, p)) for p in labelled(self._fields, part))
+
+    def _retrace(self, at: End, classes: Classes) -> int:
+        count = 0
+        while classes.begin():
+            count += 1
+            frame = classes.arrive(0)
+            owner = self._owner(classes, self._claims.get(at[0], _NOBODY), at[1], frame)
             network = None if owner is None else owner.network
             try:
                 exits = self._forwarding.enter(classes, at, frame.copy())
@@ -125,8 +241,7 @@ class Verifier:
                 judged = [Judgement(LOOPS, "the frame goes round in a loop", loop.last)]
             for one in judged:
                 self._found(one, network, at, classes)
-            if not self.classes % 50:
-                yield
+        return count
 
     def _owner(self, classes: Classes, claimed: Table, port: int, frame: Frame) -> Owner | None:
         rule = classes.lookup(claimed, {IN_PORT: port}, frame)
@@ -142,9 +257,7 @@ class Verifier:
         if owner is None:
             return list(_judge_unclaimed(classes, exits))
         intent = self._intents[owner.network]
-        endpoint = intent.endpoints[owner.endpoint]
-        inside = classes.arrive(1) if endpoint.mpls is not None else None
-        own = own_frame(endpoint, frame, inside)
+        own = _own(classes, intent, owner, frame)
         assert own is not None, "the claim says that it has the endpoint's tag"
         left: list[tuple[str, Exit]] = []
         for one in exits:
@@ -155,8 +268,7 @@ class Verifier:
                 whose = "no endpoint" if there is None else f"network {self._name(there.network)}"
                 text = f"it leaves at switch {one.switch} port {one.port} of {whose}"
                 return [Judgement(ISOLATION, f"{text}: {header_text(classes.value, one.frame)}", one.last)]
-            to = intent.endpoints[there.endpoint]
-            arrived = own_frame(to, one.frame, classes.arrive(1) if to.mpls is not None else None)
+            arrived = _own(classes, intent, there, one.frame)
             same = arrived is not None and arrived.signature() == own.signature()
             if not intent.routed and not same:
                 text = f"it leaves changed at endpoint {there.endpoint}"
@@ -188,6 +300,24 @@ class Verifier:
         alike = [f for f in self.findings if f.property == finding.property]
         if len(alike) < _SHOWN and all((f.text, f.network) != (finding.text, finding.network) for f in alike):
             self.findings.append(finding)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look in vain through all that is kept, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _own(classes: Classes, intent: Intent, owner: Owner, frame: Frame) -> Frame | None:
+    """A frame at an endpoint without what the network adds and removes there; None if it lacks that."""
+    endpoint = intent.endpoints[owner.endpoint]
+    return own_frame(endpoint, frame, classes.arrive(1) if endpoint.mpls is not None else None)
 
 
 def _judge_unclaimed(classes: Classes, exits: Sequence[Exit]) -> Iterator[Judgement]:

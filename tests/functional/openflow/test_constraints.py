@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libnetvirt import Network
+from libnetvirt import Encapsulation, Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
@@ -189,6 +189,10 @@ def test_new_capacities_are_accepted_or_refused_while_networks_run(
     first.add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s", max_hops=2)
     second.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2, priority=3)
     connection = harness.connection
+    testbed.eventually(
+        lambda: [k for k in connection.substrate().links if Encapsulation.VLAN not in k.encapsulations],
+        "it is known what links pass",
+    )
     before = reserved(harness), sorted(harness.leftovers()), connection.substrate().links
     reader = EventReader(connection)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 AUDIT = 0.3
 DECLARED = "02:00:00:00:00:a1"
 #: until a frame that was dropped is reported: a reading, and what Open vSwitch takes to count it
-REPORTED = by(3.0)
+REPORTED = partial(by, 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_frames_from_another_endpoint_are_dropped_and_reported_and_allowed_once_
     assert refused(reader) == []
     stolen = frames.marked(DECLARED, third.mac, b"from another one")
     assert testbed.exchange(impostor, stolen) == []
-    testbed.eventually(lambda: not refused(reader), "it is reported", REPORTED)
+    testbed.eventually(lambda: not refused(reader), "it is reported", REPORTED())
     (event,) = refused(reader)
     assert (event.network, event.switch, event.fields["mac"]) == ("7", "2", DECLARED)
     assert "network blue" in event.message
@@ -82,5 +83,5 @@ def test_it_is_reported_in_routed_networks_too(testbed: Testbed, harness: OpenFl
     end = network.description().endpoints[2]
     impostor = testbed.guest(network, end, DECLARED)
     testbed.send(impostor, frames.marked(DECLARED, "ff:ff:ff:ff:ff:ff", b"from another one"))
-    testbed.eventually(lambda: not refused(reader), "it is reported", REPORTED)
+    testbed.eventually(lambda: not refused(reader), "it is reported", REPORTED())
     assert [(e.switch, e.fields["mac"]) for e in refused(reader)] == [("1", DECLARED)]

@@ -14,7 +14,7 @@ from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import METERS, Kind
 from tests.support.openflow_harness import OpenFlow
-from tests.support.promised_times import FACTOR, by
+from tests.support.promised_times import FACTOR, by, crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 AUDIT, OFTEN = 2.0, 0.2
 #: within so many audits drift is found, as documented
 FOUND = 1.8 / AUDIT
-#: the seconds for that of pairs of hosts, documented as 3.2: it has to last before it is called one
-PAIRS = 5.0
+#: the seconds for that of pairs of hosts, as documented: it has to last before it is called one
+PAIRS = 3.2
 #: the seconds in which what was found is restored, as documented
 RESTORED = 0.008
 REPORT = "drift=report"
@@ -44,7 +44,7 @@ def restoring(harness: OpenFlow) -> Iterator[list[float]]:  # noqa: ARG001 (one 
     yield took
     if len(took) >= 5:
         print("restored within", sorted(took))
-        assert median(took) <= FACTOR * RESTORED
+        assert median(took) <= FACTOR * RESTORED * crowd()
 
 
 @pytest.fixture
@@ -126,6 +126,7 @@ def test_drift_is_found_while_the_connection_stays(
 ) -> None:
     reports = REPORT in harness.served.uri
     network, guests = _network(testbed, harness)
+    testbed.eventually(harness.differences, "nothing moves any more")
     before = _holds(harness)
     reader = EventReader(harness.connection)
     assert network.state().state is State.ACTIVE
@@ -160,7 +161,7 @@ def test_drift_is_found_while_the_connection_stays(
     testbed.eventually(lambda: _holds(harness) ^ before, "the switches hold what they held")
     testbed.stays(lambda: network.state().state is not State.ACTIVE, "the network is active", 3 * OFTEN)
     assert "NORMAL" not in harness.lab.ofctl("dump-flows", 1)
-    assert not harness.differences()
+    testbed.eventually(harness.differences, "the switches hold what they should")
     harness.flush_caches()
     testbed.await_traffic(*guests)
     testbed.check_reachability(guests)
@@ -181,7 +182,7 @@ def test_lost_rules_of_a_pair_of_hosts_are_found_and_not_restored_blindly(
     harness.lab.ofctl("del-flows", 2, f"cookie={int(Kind.PATH)}/0xffff")
     lost = time.time()
     found = _await_event(testbed, reader, "drift.found", network.uuid)
-    assert found.time - lost < PAIRS
+    assert found.time - lost < by(PAIRS)
     assert found.switch == "2"
     assert "set up again" in found.message
     if REPORT in harness.served.uri:
@@ -198,10 +199,16 @@ def test_apply_of_the_same_description_repairs(testbed: Testbed, harness: OpenFl
     network, guests = _network(testbed, harness)
     wanted = network.description()
     assert harness.connection.apply(wanted).outcome == "unchanged"
-    remove_rules(harness)
-    applied = harness.connection.apply(wanted)
-    assert applied.outcome == "changed"
-    assert "repaired" in applied.changes[0]
+    applied = []
+
+    def unrepaired() -> bool:
+        """An audit may be there first."""
+        remove_rules(harness)
+        applied.append(harness.connection.apply(wanted))
+        return applied[-1].outcome != "changed"
+
+    testbed.eventually(unrepaired, "it is repaired")
+    assert "repaired" in applied[-1].changes[0]
     assert harness.connection.apply(wanted).outcome == "unchanged"
     assert network.state().state is State.ACTIVE
     harness.flush_caches()

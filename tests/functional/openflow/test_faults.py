@@ -22,7 +22,7 @@ from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from libnetvirt.errors import NoPath, RuleRefused, SubstrateError, SwitchNotFound, SwitchTimeout
 from tests.support.openflow_harness import OpenFlow
-from tests.support.promised_times import FACTOR, by
+from tests.support.promised_times import FACTOR, by, crowd
 from tests.support.tally import Tally
 from tests.support.tcp_switch import TcpSwitch
 
@@ -105,6 +105,7 @@ def test_an_operation_that_a_switch_refuses_is_undone_on_all_switches(
     place = _stranger()
     with _strange(harness, testbed, place) as strange:
         guests = _others(testbed)
+        testbed.eventually(harness.differences, "nothing moves any more")
         held = [sorted(harness.lab.dump(s)) for s in harness.lab.switches]
         network = _shared(testbed, place)
         strange.faults.refuses = True
@@ -135,7 +136,7 @@ def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
             silent = rf"switch {place.switch} from 127.0.0.1:\d+ did not answer within 1 s"
             with pytest.raises(SwitchTimeout, match=silent):
                 harness.connection.create(network, pending=True)
-            assert time.monotonic() - started < TIMEOUT + 2
+            assert time.monotonic() - started < by(TIMEOUT)
             assert not _of(harness, network)
             with pytest.raises(SwitchNotFound, match="will be retried"):
                 harness.connection.create(network)
@@ -147,7 +148,7 @@ def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
                 other = testbed.create((Place("1", "3"), 50), (Place("3", "3"), 50))
                 other.remove()
                 longest = max(longest, time.monotonic() - started)
-            assert longest < TIMEOUT
+            assert longest < TIMEOUT * crowd()
         stream.check_exactly_once()
         reader.await_kinds("switch.quarantined")
         assert strange.connections >= 2
@@ -345,7 +346,7 @@ def test_traffic_leaves_a_dead_link_as_soon_as_documented(testbed: Testbed, harn
         testbed.await_traffic(near, far)
     print("without traffic:", *(f"{gap * 1000:.0f} ms" for gap in sorted(gaps)))
     assert max(gaps) <= by(DEAD)
-    assert median(gaps) <= FACTOR * DEAD
+    assert median(gaps) <= FACTOR * DEAD * crowd()
 
 
 def test_networks_change_during_a_reroute(testbed: Testbed, harness: OpenFlow) -> None:
@@ -400,7 +401,14 @@ def test_both_parts_of_a_partitioned_substrate_forward_and_rejoin(
             testbed.drain()
             frame = frames.marked(one.mac, BROADCAST, b"to my part")
             harness.send(one.place, [frame])
-            assert [a for a in _heard(harness) if a.frame == frame] == [other.arrival(frame)]
+            arrived: list[Arrival] = []
+
+            def silent() -> bool:
+                arrived.extend(a for a in harness.receive(0.1) if a.frame == frame)  # noqa: B023
+                return not arrived  # noqa: B023
+
+            testbed.eventually(silent, "it arrives")
+            assert arrived + [a for a in _heard(harness) if a.frame == frame] == [other.arrival(frame)]
         # Of a split network each part can be changed as far as it can be told.
         harness.connection.lookup(network.uuid).modify_endpoint(parts[0][0].endpoint, vlan=33)
         harness.connection.lookup(network.uuid).modify_endpoint(parts[0][0].endpoint, vlan=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet
 from tests.support.lab.delay_line import DelayLine
 from tests.support.openflow_harness import OpenFlow
-from tests.support.promised_times import by
+from tests.support.promised_times import by, crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 TOLERANCE = 6000
 INTERVAL = 0.25
 #: until a lasting change shows, which docs/qos.md says takes 4 to 6 seconds
-SHOWS = by(6, INTERVAL)
+SHOWS = partial(by, 6, INTERVAL)
 #: the ends of the slow cable, beside the quick way round by switch 3
 ENDS = ((1, 2), (2, 2))
 
@@ -56,7 +57,7 @@ def route(network: Network) -> list[str]:
 
 
 def is_about(found: int, wanted: int) -> bool:
-    return wanted - 1000 <= found <= wanted + TOLERANCE
+    return wanted - 1000 <= found <= wanted + TOLERANCE * crowd()
 
 
 def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
@@ -86,18 +87,18 @@ def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
         return [str(c.state) for c in network.state().constraints]
 
     cable.seconds = 0.090
-    testbed.eventually(lambda: state() != ["degraded"], "there is no other way within two switches", SHOWS)
+    testbed.eventually(lambda: state() != ["degraded"], "there is no other way within two switches", SHOWS())
     (told,) = [c.reason for c in network.state().constraints]
     assert "has max-latency 60 ms and max-hops 2" in told
     cable.seconds = 0.030
-    testbed.eventually(lambda: state() != ["active"], "it is kept again", SHOWS)
+    testbed.eventually(lambda: state() != ["active"], "it is kept again", SHOWS())
     testbed.stays(
         lambda: state() != ["active"] or route(network) != ["1", "2"], "it stays", 4 * INTERVAL, by(0)
     )
     network.modify_constraint(source=1, destination=2, max_hops=None)
     assert route(network) == ["1", "2"]
     cable.seconds = 0.090
-    testbed.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round", SHOWS)
+    testbed.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round", SHOWS())
     assert state() == ["active"]
     cable.seconds = 0.030
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
@@ -110,8 +111,14 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
     testbed, lab = Testbed(harness, None), harness.lab
     cable.seconds = 0.030
     lab.receive()
-    probes = [a.frame for a in lab.receive_for(0.6) if (a.switch, a.port) == ENDS[0] and b"NV\x02" in a.frame]
-    assert probes
+    probes: list[bytes] = []
+
+    def unsent() -> bool:
+        arrived = lab.receive_for(0.6)
+        probes.extend(a.frame for a in arrived if a[:2] == ENDS[0] and b"NV\x02" in a.frame)
+        return not probes
+
+    testbed.eventually(unsent, "the link is probed")
     # The same frames once more, at the far end, and where they do not belong.
     lab.send(*ENDS[1], *probes)
     lab.send(*ENDS[0], *probes)
@@ -126,9 +133,9 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
 
     def astray() -> int:
         found = measured(harness)["1", "2"]
-        return 0 if abs(found - 30_000) <= 2 * TOLERANCE else found
+        return 0 if abs(found - 30_000) <= 2 * TOLERANCE * crowd() else found
 
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     # A figure is the median of three: whatever went into one would show for as long as this.
-    testbed.stays(astray, "the figure stays", 6 * INTERVAL, SHOWS)
+    testbed.stays(astray, "the figure stays", 6 * INTERVAL, SHOWS())
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "it is 30 ms")

@@ -21,6 +21,7 @@ from libnetvirt.drivers.openflow.opened import OpenedDriver
 from libnetvirt.errors import LabelsExhausted, RuleRefused
 from libnetvirt.uri import URI
 from tests.support.openflow_harness import OpenFlow
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -56,6 +57,7 @@ def rules_in(harness: OpenFlow, switch: int, table: Table) -> int:
 def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator[int]:
     """The table takes ``room`` rules more than it has (which is returned), and refuses others."""
     bridge = harness.lab.bridge(switch)
+    eventually(lambda: not harness.differences(), "nothing moves any more")
     held = rules_in(harness, switch, table)
     harness.lab.ovs.vsctl(
         "--", "--id=@t", "create", "Flow_Table", f"flow_limit={held + room}", "overflow_policy=refuse",
@@ -75,6 +77,7 @@ def test_a_network_that_exceeds_a_flow_table_is_refused_without_trace(
     p, q, r, s, *_ = harness.host_ports()[::2]
     others = testbed.guests(testbed.create(p, r))
     testbed.announce(*others)
+    testbed.eventually(harness.differences, "nothing moves any more")
     before = harness.leftovers()
     macs = tuple(frames.mac(0x4000 + n) for n in range(40))
     wanted = testbed.description((q, 7), (s, 7), rules=rules)
@@ -150,7 +153,7 @@ async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
     """With labels for ``room`` networks more on switch 1, create networks until one is refused."""
     driver = await OpenedDriver.open(URI.parse(uri))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for _ in driver.events():
                 await driver.adopt(None)  # the switches are another controller's
                 if len((await driver.substrate()).links) == 2 * len(harness.lab.links):

@@ -25,7 +25,7 @@ from tests.support.lab.peer_switch import HOST_PORT, PeerSwitch
 from tests.support.lab.traffic import Flow, run
 from tests.support.lab.wire import set_up
 from tests.support.openflow_harness import OpenFlow
-from tests.support.promised_times import by
+from tests.support.promised_times import by, crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -277,7 +277,7 @@ def test_a_port_that_goes_down_costs_little(testbed: Testbed) -> None:
             joined.eventually(lambda: state_of(network)[1] != "", "the port is up")
         stream.check_exactly_once()
         # Seconds of a stream of 1000 frames a second.
-        assert lost < 500
+        assert lost < 500 * crowd()
 
 
 @repeated_if_void
@@ -287,14 +287,14 @@ def test_a_controller_that_is_started_again_finds_groups_as_they_were(
     with bonded(testbed, GROUP) as (joined, _):
         network = joined.create(joint(GROUP), (joint(GROUP), 5), FAR)
         bond, tagged, far = joined.learned_guests(network)
-        before = harness.leftovers()
-        assert harness.differences() == []
+        joined.eventually(harness.differences, "the switches hold what they should")
+        before = Counter(harness.leftovers())
         with Stream(joined, far, bond) as stream:
             harness.kill_controller()
             harness.start_controller()
         stream.check_exactly_once()
-        assert harness.leftovers() == before
-        assert harness.differences() == []
+        joined.eventually(harness.differences, "the switches hold what they should")
+        assert Counter(harness.leftovers()) == before
         joined.check_reachability([bond, tagged, far])
 
 
@@ -302,14 +302,17 @@ def test_a_group_that_another_program_removes_is_restored(testbed: Testbed, harn
     with bonded(testbed, GROUP) as (joined, _):
         network = joined.create(joint(GROUP), FAR)
         guests = joined.learned_guests(network)
+        joined.eventually(harness.differences, "nothing moves any more")
         before = Counter(harness.leftovers())
         for line in harness.lab.dump(1):
             if "type=select" in line:
                 number = line.partition("group_id=")[2].partition(",")[0]
                 harness.lab.ofctl("del-groups", 1, f"group_id={number}")
         assert Counter(harness.leftovers()) != before
-        joined.eventually(lambda: Counter(harness.leftovers()) - before, "it is restored", 20.0)
-        joined.eventually(lambda: before - Counter(harness.leftovers()), "it is restored", 20.0)
+        joined.eventually(lambda: Counter(harness.leftovers()) - before, "it is restored", 60.0)
+        joined.eventually(lambda: before - Counter(harness.leftovers()), "it is restored", 60.0)
+        # What the switch has cached of its rules, it may use for a moment after a change.
+        harness.flush_caches()
         joined.check_reachability(guests)
 
 
@@ -340,9 +343,9 @@ def test_a_port_of_a_group_may_come_later(testbed: Testbed, harness: OpenFlow) -
         harness.unplug(GROUP[0])
         try:
             testbed.eventually(lambda: state_of(network)[1] == "", "the first is gone")
+            testbed.eventually(harness.differences, "the switch holds what it should")
             (entry,) = [line for line in harness.lab.dump(1) if "type=select" in line]
             assert f"watch_port:{PORT}" in entry or f"watch_port={PORT}" in entry
-            assert harness.differences() == []
         finally:
             harness.plug(GROUP[0])
     testbed.eventually(lambda: PORT_GONE not in state_of(network)[1], "the other port is gone again")

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -23,11 +24,11 @@ INTERVAL, HOLD = 0.2, 1.5
 #: as long as paths could still be cut by a timeout: the link time-out and ``hold``, and two rounds
 EXPOSURE = 3 * INTERVAL + HOLD + 2 * INTERVAL
 #: until it is noticed that a switch does not answer, and that a link loses all frames
-SILENT, LOST = by(6, INTERVAL), by(8, INTERVAL)
+SILENT, LOST = partial(by, 6, INTERVAL), partial(by, 8, INTERVAL)
 #: for how long something that has come back must stay so: longer than anything that could still expire
 STAYS = 5 * INTERVAL
 #: for how long it may be otherwise at a time: a busy machine exceeds the link time-out, which is short here
-SPELL = by(0)
+SPELL = partial(by, 0)
 NO_ANSWER = "switch 2 does not answer"
 #: 1 and 3 are opposite in the ring
 NEAR, FAR = Place("1", "1"), Place("3", "1")
@@ -43,7 +44,7 @@ class Relayed(OpenFlow):
 
     def __init__(self) -> None:
         super().__init__(hosts=1, options=f"&confirm-timeout=1&lldp-interval={INTERVAL}&hold={HOLD}")
-        self.timeout = 15.0  # a switch that connects again waits for seconds
+        self.timeout = 30.0  # a switch that connects again waits for seconds
         self.relays: dict[int, ControlRelay] = {}
         self._stack = ExitStack()
 
@@ -138,7 +139,7 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
         reader, relay = EventReader(harness.connection), harness.relays[2]
         with Stream(testbed, near, far) as there:
             relay.silence()
-            testbed.eventually(_unless(network, State.UNCONFIRMED, NO_ANSWER), "the state says so", SILENT)
+            testbed.eventually(_unless(network, State.UNCONFIRMED, NO_ANSWER), "the state says so", SILENT())
             unconfirmed = lambda: _reasons(harness, "2") != {NO_ANSWER}  # noqa: E731
             testbed.eventually(unconfirmed, "its links are unconfirmed", by(0))
             testbed.eventually(lambda: "switch.silent" not in reader.kinds(), "it is reported", by(0))
@@ -148,11 +149,11 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
             relay.cut()
             gone = _unless(network, State.UNCONFIRMED, "switch 2 is not connected")
             testbed.eventually(gone, "it ends", by(0))
-            testbed.stays(gone, "the state says so", EXPOSURE, SPELL)
+            testbed.stays(gone, "the state says so", EXPOSURE, SPELL())
             assert _transit(network) == "2"
             relay.restore()
             testbed.eventually(_unless(network, State.ACTIVE), "it is back")
-            testbed.stays(_unless(network, State.ACTIVE), "it stays", STAYS, SPELL)
+            testbed.stays(_unless(network, State.ACTIVE), "it stays", STAYS, SPELL())
         there.check_exactly_once()
         reader.await_kinds("switch.silent", "link.unconfirmed", "link.up", "endpoint.state")
         assert not {"link.down", "path.moved", "discovery.forged"} & reader.kinds()
@@ -168,8 +169,8 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     silent = _transit(network)
     with Stream(testbed, near, far) as stream:
         harness.relays[int(silent)].silence()
-        testbed.eventually(lambda: _transit(network) == silent, "the path is moved", SILENT)
-        testbed.stays(_unless(network, State.ACTIVE), "it is active", EXPOSURE, SPELL)
+        testbed.eventually(lambda: _transit(network) == silent, "the path is moved", SILENT())
+        testbed.stays(_unless(network, State.ACTIVE), "it is active", EXPOSURE, SPELL())
         harness.relays[int(silent)].restore()
         testbed.await_links()
     stream.check_exactly_once()
@@ -202,19 +203,19 @@ def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harne
     with Stream(testbed, near, far) as stream:
         for relay in harness.relays.values():
             relay.silence()
-        testbed.eventually(lambda: "control.lost" not in reader.kinds(), "it is noticed", SILENT)
+        testbed.eventually(lambda: "control.lost" not in reader.kinds(), "it is noticed", SILENT())
         testbed.eventually(_unless(network, State.UNCONFIRMED), "the state says so", by(0))
-        testbed.stays(_unless(network, State.UNCONFIRMED), "the state says so", EXPOSURE, SPELL)
+        testbed.stays(_unless(network, State.UNCONFIRMED), "the state says so", EXPOSURE, SPELL())
         for relay in harness.relays.values():
             relay.cut()
         gone = _unless(network, State.UNCONFIRMED, "no switch answers")
         testbed.eventually(gone, "connections end", by(0))
-        testbed.stays(gone, "the state says so", EXPOSURE, SPELL)
+        testbed.stays(gone, "the state says so", EXPOSURE, SPELL())
         for relay in harness.relays.values():
             relay.restore()
         testbed.eventually(_unless(network, State.ACTIVE), "the switches are back")
         testbed.await_links()
-        testbed.stays(_unless(network, State.ACTIVE), "they stay", STAYS, SPELL)
+        testbed.stays(_unless(network, State.ACTIVE), "they stay", STAYS, SPELL())
         assert _transit(network) == transit
     stream.check_exactly_once()
     assert "path.moved" not in reader.kinds()
@@ -242,9 +243,9 @@ def test_traffic_is_rerouted_around_a_switch_that_is_frozen(testbed: Testbed, ha
     wires = [harness.lab.interface(*end) for end in harness.lab.link_ports if end[0] == frozen]
     with _dead(wires):
         harness.relays[frozen].silence()
-        testbed.eventually(lambda: _transit(network) == str(frozen), "the path is moved", SILENT)
+        testbed.eventually(lambda: _transit(network) == str(frozen), "the path is moved", SILENT())
         testbed.await_traffic(near, far)
-        testbed.stays(_unless(network, State.ACTIVE), "it is active", STAYS, SPELL)
+        testbed.stays(_unless(network, State.ACTIVE), "it is active", STAYS, SPELL())
     harness.relays[frozen].restore()
     testbed.await_links()
     testbed.check_reachability([near, far])
@@ -262,7 +263,7 @@ def test_a_link_that_loses_frames_between_switches_that_answer_is_down(
     ]
     reader = EventReader(harness.connection)
     with _dead(wires):
-        testbed.eventually(lambda: _transit(network) == transit.switch, "the path is moved", LOST)
+        testbed.eventually(lambda: _transit(network) == transit.switch, "the path is moved", LOST())
         testbed.eventually(lambda: "link.down" not in reader.kinds(), "the link is reported", by(0))
         assert "link.unconfirmed" not in reader.kinds()
         testbed.await_traffic(near, far)

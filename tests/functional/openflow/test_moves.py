@@ -23,7 +23,7 @@ BATCH = 24
 #: how many batches may be void, besides as many as there are batches
 VOID = 3
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60 + 4 * MOVES)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(240 + 4 * MOVES)]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def test_each_frame_to_an_endpoint_that_moves_arrives_once(
             sent += _move(testbed, network, a, b, [(s, None), (q, 77), (s, 77), (q, None)])
         except Void as reason:
             void.append(str(reason))
+            testbed.stream_speed /= 2  # the machine is too busy for so many
         else:
             done += BATCH
     print(f"{done} moves, {sent} frames, void: {void}")

@@ -7,21 +7,22 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import libnetvirt
 from libnetvirt import Event, State, VirtualNetwork, formats
 from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.errors import SwitchNotFound
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.openflow_harness import of_a_network
 from tests.support.promised_times import by
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -36,32 +37,18 @@ def _network(name: str, uuid: int, vlan: int | None = None) -> VirtualNetwork:
 BLUE, GREEN = _network("blue", 7), _network("green", 8, 20)
 
 
-def _until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 class Server(Served):
     """A server, a client, and the events."""
 
     def __init__(self, options: str = "") -> None:
         super().__init__(options)
-        self.events: list[Event] = []
+        self._readers: list[EventReader] = []
 
     def open(self) -> libnetvirt.Connection:
         self.start()
         self.connection = libnetvirt.open(self.client_uri)
-        threading.Thread(target=self._listen, args=(self.connection,), daemon=True).start()
+        self._readers.append(EventReader(self.connection))
         return self.connection
-
-    def _listen(self, connection: libnetvirt.Connection) -> None:
-        try:
-            self.events.extend(connection.events())
-        except libnetvirt.NetvirtError:
-            return
 
     def netvirt(self, *words: str) -> str:
         command = [NETVIRT, *words, "-c", self.client_uri]
@@ -77,7 +64,7 @@ class Server(Served):
         return self.notes().count("is refused: ") == count
 
     def kinds(self, kind: str) -> list[Event]:
-        return [event for event in list(self.events) if event.kind == kind]
+        return [event for reader in self._readers for event in list(reader.events) if event.kind == kind]
 
     def leave(self) -> None:
         self.connection.close()
@@ -108,20 +95,25 @@ class Pair:
         """Start a server as the only controller, and wait until the substrate is found."""
         server.open()
         self.control(server)
-        _until(lambda: server.links() == 2)
+        eventually(lambda: server.links() == 2)
 
     def _hurry(self) -> list[str]:
         rows = self.lab.ovs.vsctl("--bare", "--columns=_uuid", "list", "Controller").split()
         return [w for row in rows for w in ("--", "set", "Controller", row, "max_backoff=1000")][1:]
 
     def delivers(
-        self, source: tuple[int, int] = A, target: tuple[int, int] = B, vlan: int | None = None
+        self,
+        source: tuple[int, int] = A,
+        target: tuple[int, int] = B,
+        vlan: int | None = None,
+        seconds: float = 10.0,
     ) -> bool:
+        """Whether a frame that is sent once comes out within some seconds."""
         frame = frames.marked(frames.mac(1), frames.BROADCAST, b"%d" % time.monotonic_ns())
         if vlan is not None:
             frame = frames.tagged(frame, frames.tag(vlan))
         self.lab.send(*source, frame)
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if (*target, frame) in self.lab.receive(0.05):
                 return True
@@ -148,6 +140,7 @@ class Pair:
                 frame = frames.marked(frames.mac(1), frames.BROADCAST, b"stream %d" % len(sent))
                 sent.add(frame)
                 self.lab.send(*A, frame)
+                counts[0] = len(sent)
                 counts[1] += sum(a[:2] == B and a[2] in sent for a in self.lab.receive())
                 time.sleep(0.002)
 
@@ -158,9 +151,10 @@ class Pair:
         finally:
             over.set()
             thread.join()
-            for _ in range(20):
+            deadline = time.monotonic() + 10
+            while counts[1] < counts[0] and time.monotonic() < deadline:
                 counts[1] += sum(a[:2] == B and a[2] in sent for a in self.lab.receive(0.05))
-            counts[0] = len(sent)
+            counts[1] += sum(a[:2] == B and a[2] in sent for a in self.lab.receive_for(0.2))
 
 
 @pytest.fixture
@@ -173,19 +167,21 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
     first, second = pair.server(), pair.server()
     pair.use(first)
     first.connection.create(BLUE)
-    assert _until(pair.delivers)
+    assert eventually(lambda: pair.delivers(seconds=1.0))
     held = pair.rules()
     second.open()
     with pair.streaming() as counts:
         pair.control(first, second)
-        _until(second.refuses, by(0.066))
-        _until(lambda: first.links() == 2)
+        eventually(second.refuses, seconds=by(0.066))
+        eventually(lambda: first.links() == 2)
         time.sleep(2.0)  # long enough for a refusal that is repeated every second
+        eventually(lambda: counts[0] > 500, "many frames are sent")
     assert counts[1] == counts[0] > 500
     assert pair.rules() == held
     assert first.connection.lookup("blue").state().state is State.ACTIVE
     assert not first.kinds("switch.taken")
     # It is told once for each switch, with both installations and both ways to decide.
+    eventually(lambda: len(second.kinds("switch.refused")) >= 2)
     told = second.kinds("switch.refused")
     assert [event.switch for event in sorted(told, key=lambda e: e.switch or "")] == ["1", "2"]
     mine = {event.fields["installation"] for event in told}
@@ -204,11 +200,11 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
 
     # The operator decides: the switches are taken over, and the first says that it has lost them.
     assert "switch 1 is taken over" in second.netvirt("switch", "adopt", "--all")
-    _until(lambda: second.links() == 2)
-    assert _until(lambda: pair.delivers(vlan=20))
-    assert not pair.delivers()
-    _until(lambda: len(first.kinds("switch.taken")) == 2, by(2.4))
-    _until(lambda: first.notes().count("belong to another controller") == 2)
+    eventually(lambda: second.links() == 2)
+    assert eventually(lambda: pair.delivers(vlan=20, seconds=1.0))
+    assert not pair.delivers(seconds=1.0)
+    eventually(lambda: len(first.kinds("switch.taken")) == 2, seconds=by(2.4))
+    eventually(lambda: first.notes().count("belong to another controller") == 2)
     assert first.connection.lookup("blue").state().state is not State.ACTIVE
     assert "is refused" in first.connection.lookup("blue").state().endpoints[0].reason
     held = pair.rules()
@@ -217,8 +213,8 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
     # Back again, and nothing of green is left.
     first.netvirt("switch", "adopt", "1")
     first.netvirt("switch", "adopt", "2")
-    assert _until(pair.delivers)
-    assert not pair.delivers(vlan=20)
+    assert eventually(lambda: pair.delivers(seconds=1.0))
+    assert not pair.delivers(vlan=20, seconds=1.0)
     first.leave()
     second.leave()
 
@@ -245,7 +241,7 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
     with pair.streaming() as counts:
         older.open()
         pair.control(older)
-        _until(older.refuses)
+        eventually(older.refuses)
         assert "newer than the state of this controller" in older.notes()
         assert "missing in the state" in older.notes()
     assert counts[1] == counts[0] > 0
@@ -267,12 +263,12 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
     copy.leave()
     first.open()
     pair.control(first)
-    _until(first.refuses)
+    eventually(first.refuses)
     assert "newer than the state of this controller" in first.notes()
     assert pair.delivers()
     first.netvirt("switch", "adopt", "--all")
-    _until(lambda: first.links() == 2)
-    assert first.connection.lookup("green").state().state is State.ACTIVE
+    eventually(lambda: first.links() == 2)
+    eventually(lambda: first.connection.lookup("green").state().state is State.ACTIVE)
     first.leave()
 
 
@@ -280,10 +276,10 @@ def test_a_restored_backup_is_a_decision_and_a_lost_state_is_recovered(pair: Pai
     first, backup = _backed_up(pair)
     subprocess.run([NETVIRT, "-c", first.uri, "restore", str(backup)], check=True, capture_output=True)
     first.open()
-    _until(lambda: first.links() == 2)
+    eventually(lambda: first.links() == 2)
     assert pair.delivers()
-    _until(lambda: not pair.delivers(vlan=20))
-    _until(lambda: pair.networks() == 1)  # on both switches
+    eventually(lambda: not pair.delivers(vlan=20, seconds=1.0))
+    eventually(lambda: pair.networks() == 1)  # on both switches
     assert not first.kinds("switch.refused")
     first.leave()
 
@@ -291,7 +287,7 @@ def test_a_restored_backup_is_a_decision_and_a_lost_state_is_recovered(pair: Pai
     for path in first.state.parent.glob("state.db*"):
         path.unlink()
     first.open()
-    _until(first.refuses)
+    eventually(first.refuses)
     networks = first.directory / "networks.yaml"
     networks.write_text(first.netvirt("recover", "--from-switches"))
     [found] = formats.read_file(networks)
@@ -299,9 +295,9 @@ def test_a_restored_backup_is_a_decision_and_a_lost_state_is_recovered(pair: Pai
     first.netvirt("apply", "--pending", str(networks))
     assert pair.delivers()
     first.netvirt("switch", "adopt", "--all")
-    _until(lambda: first.links() == 2)
-    assert _until(pair.delivers)
-    assert first.connection.lookup("recovered-1").state().state is State.ACTIVE
+    eventually(lambda: first.links() == 2)
+    assert eventually(lambda: pair.delivers(seconds=1.0))
+    eventually(lambda: first.connection.lookup("recovered-1").state().state is State.ACTIVE)
     first.leave()
 
 
@@ -311,8 +307,8 @@ def test_a_controller_whose_state_is_in_memory_releases_its_switches(pair: Pair)
     pair.lab.control(f"tcp:127.0.0.1:{port}")
     for network in (BLUE, GREEN):
         with libnetvirt.open(uri) as connection:
-            _until(lambda: len(connection.substrate().links) == 2)
+            eventually(lambda: len(connection.substrate().links) == 2)
             connection.create(network)
             assert "refused" not in str(connection.substrate().notes)
     assert pair.delivers(vlan=20)
-    assert not pair.delivers()
+    assert not pair.delivers(seconds=1.0)

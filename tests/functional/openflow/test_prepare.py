@@ -19,7 +19,6 @@ from libnetvirt.ovsdb.bridges import Wanted
 from libnetvirt.ovsdb.preparation import examine
 from libnetvirt.ovsdb.remotes import Remote
 from tests.support.bridge_settings import (
-    eventually,
     netvirt,
     network,
     notes,
@@ -28,8 +27,9 @@ from tests.support.bridge_settings import (
 )
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT, Served
+from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = "&lldp-interval=0.3"

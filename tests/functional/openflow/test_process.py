@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,11 @@ import libnetvirt
 from libnetvirt import Endpoint, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.errors import AddressInUse, DaemonUnreachable, InvalidURI, StateUnusable
+from tests.support.free_port import free_port
 from tests.support.lab import Lab
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def _network(**fields: object) -> VirtualNetwork:
@@ -28,37 +23,44 @@ def _network(**fields: object) -> VirtualNetwork:
     return VirtualNetwork.model_validate({"name": "inside", "endpoints": endpoints, **fields})
 
 
+def _places(lab: Lab, frame: bytes) -> list[tuple[int, int]]:
+    """Where a frame that was sent has come out, when it has."""
+    found: list[tuple[int, int]] = []
+
+    def arrived() -> bool:
+        found.extend((a.switch, a.port) for a in lab.receive_for(0.2) if a.frame == frame)
+        return bool(found)
+
+    eventually(arrived, "the frame comes out")
+    return found + [(a.switch, a.port) for a in lab.receive_for(0.2) if a.frame == frame]
+
+
 def test_a_controller_in_process_forwards_and_cleans_up() -> None:
-    port = _free_port()
+    port = free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
-            deadline = time.monotonic() + 10
-            while len(connection.substrate().links) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
             network = connection.create(_network())
             frame = frames.marked(frames.mac(1), frames.BROADCAST, b"inside")
             lab.receive_for(0.05)
             lab.send(1, 1, frame)
-            arrived = lab.receive_for(0.5)
-            assert [(a.switch, a.port) for a in arrived if a.frame == frame] == [(2, 1)]
+            assert _places(lab, frame) == [(2, 1)]
             network.remove()
             assert not any(line.startswith("group") for s in lab.switches for line in lab.dump(s))
 
 
 def test_forwarding_continues_when_the_connection_is_closed() -> None:
-    port = _free_port()
+    port = free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
         with libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:") as connection:
-            deadline = time.monotonic() + 10
-            while len(connection.substrate().links) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
             connection.create(_network())
         frame = frames.marked(frames.mac(1), frames.BROADCAST, b"on its own")
         lab.receive_for(0.05)
         lab.send(1, 1, frame)
-        assert [(a.switch, a.port) for a in lab.receive_for(0.5) if a.frame == frame] == [(2, 1)]
+        assert _places(lab, frame) == [(2, 1)]
 
 
 def test_a_listen_port_in_use_is_reported() -> None:
@@ -71,17 +73,17 @@ def test_a_listen_port_in_use_is_reported() -> None:
 def test_a_state_file_in_use_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     with (
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}"),
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}"),
         pytest.raises(StateUnusable, match="state"),
     ):
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}")
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}")
 
 
 def test_an_invalid_state_file_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     state.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StateUnusable):
-        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}")
+        libnetvirt.open(f"openflow:///?listen=127.0.0.1:{free_port()}&state={state}")
     assert state.read_bytes().startswith(b"this is not")
 
 

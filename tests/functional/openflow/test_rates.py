@@ -15,6 +15,7 @@ from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.lab.traffic import Flow, run
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -99,7 +100,8 @@ def test_tcp_reaches_its_limit_and_a_new_limit_applies_at_once(pair: Pair) -> No
         assert 0.8 * 40 * MBIT <= got <= 1.05 * 40 * MBIT
         network.modify_endpoint(1, bandwidth=None)
         (got,) = run([pair.flow(rate=50 * MBIT)], SECONDS)
-        assert got >= 0.95 * 50 * MBIT
+        # More than any limit here let pass; all of it, unless the machine is too busy to carry that.
+        assert got >= max(1.1 * 40 * MBIT, 0.95 * 50 * MBIT / crowd())
 
 
 @pytest.mark.alone

@@ -15,6 +15,7 @@ from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by, crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
@@ -138,7 +139,7 @@ def test_tcp_and_udp_bypass_the_controller(routed: Routed, v6: bool) -> None:
     try:
         routed.testbed.eventually(lambda: _unheard(routed), "iperf3 listens")
         report = json.loads(routed.hosts[0].run("iperf3", "-c", target, "-u", "-b", "20M", "-t", "1", "-J"))
-        assert report["end"]["sum"]["lost_percent"] < 5, report["end"]
+        assert report["end"]["sum"]["lost_percent"] < 5 * crowd(), report["end"]
     finally:
         server.kill()
         server.communicate()
@@ -193,10 +194,7 @@ def test_a_silent_neighbour_expires_and_is_resolved_again(routed: Routed) -> Non
     time.sleep(9)
     assert known(), "who answers stays known"
     routed.hosts[1].must("ip", "address", "del", f"{target}/24", "dev", "eth0")
-    deadline = time.monotonic() + 12
-    while known() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not known()
+    routed.testbed.eventually(known, "who does not answer is forgotten", by(12.0))
     routed.hosts[1].must("ip", "address", "add", f"{target}/24", "dev", "eth0")
     routed.hosts[1].must("ip", "route", "replace", "default", "via", routed.gateway(2, False))
     assert received(routed.ping(1, target)) == 3
@@ -229,7 +227,7 @@ def test_pings_continue_through_a_controller_restart_and_a_link_failure(routed: 
         routed.testbed.await_links()
     routed.network = harness.connection.lookup(routed.network.uuid)
     # A cut costs what it takes to move the paths; the restart costs nothing.
-    assert received(shown) > 500, shown[-500:]
+    assert received(shown) > 600 - 100 * crowd(), shown[-500:]
     assert "DUP" not in shown
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -16,16 +17,17 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.errors import SwitchUntrusted
 from libnetvirt.model import State
-from tests.support.bridge_settings import correct, eventually, netvirt, network, notes, request_of
+from tests.support.bridge_settings import correct, netvirt, network, notes, request_of
 from tests.support.lab.network import NOBODY
 from tests.support.openflow_harness import OpenFlow
 from tests.support.promised_times import by
+from tests.support.waiting import eventually
 
 INTERVAL = 0.3
 #: until a fault is noticed, by probes or in the database, and until it is noticed that it was corrected
-PROBED, KNOWN, CORRECTED = by(4.2, INTERVAL), by(0), by(4.9, INTERVAL)
+PROBED, KNOWN, CORRECTED = partial(by, 4.2, INTERVAL), partial(by, 0), partial(by, 4.9, INTERVAL)
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(180)]
 
 
 class Kind(NamedTuple):
@@ -113,7 +115,7 @@ def check(harness: OpenFlow, kind: Kind) -> None:
     try:
         kept.make(kind)
         started = time.monotonic()
-        event = kept.event("switch.untrusted", KNOWN if "ovsdb=" in harness.served.uri else PROBED)
+        event = kept.event("switch.untrusted", KNOWN() if "ovsdb=" in harness.served.uri else PROBED())
         print(f"{kind.name}: noticed within {time.monotonic() - started:.2f} s")
         kept.harness.flush_caches()
         if kind.leaks:
@@ -131,9 +133,9 @@ def check(harness: OpenFlow, kind: Kind) -> None:
         kept.blue.modify_endpoint("1", mac=["02:00:00:00:00:01"])
         correct(kept.lab, event.fields["remedy"])
         started = time.monotonic()
-        kept.event("switch.trusted", CORRECTED)
+        kept.event("switch.trusted", CORRECTED())
         print(f"{kind.name}: trusted again within {time.monotonic() - started:.2f} s")
-        assert kept.blue.state().state is State.ACTIVE
+        eventually(lambda: kept.blue.state().state is State.ACTIVE, "blue is active")
         eventually(lambda: not kept.leaks(), "nothing comes out elsewhere")
         kept.connection.create(red).remove()
     finally:
@@ -190,7 +192,7 @@ def test_probes_come_out_at_no_host(harness: OpenFlow) -> None:
     try:
         for kind in (IN_BAND, NORMAL, BPDU, STP):
             kept.make(kind)
-        kept.event("switch.untrusted", PROBED)
+        kept.event("switch.untrusted", PROBED())
         kept.lab.receive()
         own = bytes.fromhex("024e56000001")
         seen = [a for a in kept.lab.receive_for(2.0) if a.frame[6:12] == own or a.frame[12:14] == b"\x08\x06"]

@@ -94,6 +94,7 @@ def test_networks_that_keep_priorities_are_proved(harness: OpenFlow, encapsulati
     plain = testbed.create((p, 11), (r, 31), rules=rules)  # in the same tunnels
     guests = testbed.guests(plain)
     testbed.announce(*guests)
+    await_proof(harness)
     found = harness.connection.verify()
     assert found.proved, found
     # If the frames of a PCP are dropped, that is found.

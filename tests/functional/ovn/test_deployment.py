@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +23,9 @@ from libnetvirt.errors import ConnectionFailed, EndpointClaimed, SubstrateError,
 from libnetvirt.ovsdb import database
 from tests.support.lab.wire import Wire
 from tests.support.netvirt_server import NETVIRT, Served
+from tests.support.promised_times import crowd
 from tests.support.unix_proxy import Proxy
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -47,13 +48,6 @@ def _network(name: str, *places: str, **fields: object) -> VirtualNetwork:
     return VirtualNetwork.model_validate({"name": name, "endpoints": ends, **fields})
 
 
-def _eventually(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
 def _drain(wire: Wire) -> list[bytes]:
     found = []
     while (frame := wire.receive()) is not None:
@@ -64,7 +58,7 @@ def _drain(wire: Wire) -> list[bytes]:
 def _passes(source: Wire, destination: Wire) -> bool:
     """Whether a broadcast frame arrives, sent again and again for some seconds."""
     frame = frames.marked(A, frames.BROADCAST, b"%f" % time.monotonic())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         source.send(frame)
         time.sleep(0.02)
@@ -101,7 +95,7 @@ class Flow:
         self._over.set()
         self._thread.join()
         missing = {self._frame(n) for n in range(self.sent)}
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while missing and time.monotonic() < deadline:
             missing.difference_update(_drain(self._destination))
             time.sleep(0.01)
@@ -138,7 +132,7 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
             began = time.monotonic()
             blue.add_endpoint(uuid=4, switch="ch1", port="p2")
             assert time.monotonic() - began > CONFIRM
-            _eventually(lambda: "switch.silent" in reader.kinds(), "it is reported")
+            eventually(lambda: "switch.silent" in reader.kinds(), "it is reported")
             measured = {one.name: dict(one.values) for one in connection.metrics()}
             states = {"connected": 2, "silent": 1, "disconnected": 0, "refused": 0}
             assert measured["netvirt_switches"] == {(state,): n for state, n in states.items()}
@@ -155,10 +149,10 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
                 patient.lookup("blue").modify_endpoint(3, switch="ch2", port="p2")
                 assert time.monotonic() - began < 30
         assert flow.lost == 0, f"{flow.lost} of {flow.sent} frames"
-        assert [n.name for n in connection.descriptions()] == ["blue"]
+        eventually(lambda: [n.name for n in connection.descriptions()] == ["blue"], "red is gone")
         assert _passes(wires["ch2p1"], wires["ch1p2"])
         assert _passes(wires["ch1p1"], wires["ch2p2"])
-        assert blue.state().state is State.ACTIVE
+        eventually(lambda: blue.state().state is State.ACTIVE, "this client sees what the other has done")
         late = connection.create(_network("late", "ch3:p1#7"), pending=True)
         assert [(e.state, "ch3" in e.reason) for e in late.state().endpoints] != [(State.ACTIVE, False)]
         (note,) = [n for s in connection.substrate().switches if s.id == "ch3" for n in s.notes]
@@ -166,8 +160,8 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
         late.remove()
     finally:
         _return(dead)
-    _eventually(lambda: "switch.returned" in reader.kinds(), "it is back")
-    _eventually(lambda: not _ids(dead), "what was removed is removed there, too")
+    eventually(lambda: "switch.returned" in reader.kinds(), "it is back")
+    eventually(lambda: not _ids(dead), "what was removed is removed there, too")
     assert red.uuid not in "".join(lab.sbctl("list", "Port_Binding"))
     blue.modify_endpoint(3, switch="ch3", port="p1")
     assert _passes(wires["ch1p1"], wires["ch3p1"])
@@ -183,7 +177,7 @@ def test_a_machine_that_dies_with_endpoints_is_shown_and_the_operation_there_is_
             began = time.monotonic()
             with pytest.raises(SwitchTimeout, match="chassis ch3 did not confirm"):
                 blue.add_endpoint(uuid=4, switch="ch3", port="p2")
-            assert time.monotonic() - began < 2 * CONFIRM
+            assert time.monotonic() - began < 2 * CONFIRM * crowd()
         assert flow.lost == 0
         assert len(blue.description().endpoints) == 3
         found = blue.state()
@@ -193,7 +187,7 @@ def test_a_machine_that_dies_with_endpoints_is_shown_and_the_operation_there_is_
         assert _passes(wires["ch1p1"], wires["ch3p1"])
     finally:
         lab.chassis["ch3"].controller.start()
-    _eventually(lambda: blue.state().state is State.ACTIVE, "it confirms again")
+    eventually(lambda: blue.state().state is State.ACTIVE, "it confirms again")
 
 
 def test_foreign_iface_ids_are_named_and_repaired_or_refused(
@@ -209,18 +203,18 @@ def test_foreign_iface_ids_are_named_and_repaired_or_refused(
         return state.state is not State.ACTIVE and "iface-id 'vm7'" in state.endpoints[0].reason
 
     chassis.vsctl("set", "Interface", "p1", "external_ids:iface-id=vm7")
-    _eventually(taken, "it is named")
+    eventually(taken, "it is named")
     assert any("vm7" in line for line in blue.state().drift)
     reader.await_kinds("network.drift")
     done = subprocess.run(run_, capture_output=True, text=True, check=True).stdout
     assert "network blue: repaired: interface p1 of chassis ch1 has the iface-id 'vm7'" in done
-    _eventually(lambda: blue.state().state is State.ACTIVE, "it is ours again")
+    eventually(lambda: blue.state().state is State.ACTIVE, "it is ours again")
     assert _passes(wires["ch1p1"], wires["ch2p1"])
 
     # Without the driver's mark, it belongs to the other program.
     chassis.vsctl("clear", "Interface", "p1", "external_ids", "--",
                   "set", "Interface", "p1", "external_ids:iface-id=vm7")  # fmt: skip
-    _eventually(taken, "it is named")
+    eventually(taken, "it is named")
     with pytest.raises(SubstrateError, match="cannot repair: interface p1 of chassis ch1 has the iface-id"):
         connection.repair("blue")
     refused = subprocess.run(run_, capture_output=True, text=True, check=False)
@@ -228,14 +222,16 @@ def test_foreign_iface_ids_are_named_and_repaired_or_refused(
     assert "vm7" in refused.stderr
     # When it has given the interface up, a session that is in charge sets ours again.
     chassis.vsctl("clear", "Interface", "p1", "external_ids")
-    _eventually(lambda: blue.state().state is State.ACTIVE, "it is ours again")
+    eventually(lambda: blue.state().state is State.ACTIVE, "it is ours again")
     assert _passes(wires["ch1p1"], wires["ch2p1"])
     # An iface-id that an earlier description of ours left behind is no foreign one.
     blue.remove()
     chassis.vsctl(
         "set", "Interface", "p1", "external_ids:iface-id=old:p1", "external_ids:netvirt\\:owner=libnetvirt"
     )
-    assert any("unused iface-id on p1" in note for note in connection.substrate().notes)
+    eventually(
+        lambda: any("unused iface-id on p1" in note for note in connection.substrate().notes), "it is seen"
+    )
     connection.create(_network("blue", "ch1:p1", "ch2:p1"))
     assert _passes(wires["ch1p1"], wires["ch2p1"])
 
@@ -253,7 +249,7 @@ def test_a_limit_that_vxlan_does_not_carry_is_refused_and_never_active(
     def encapsulate(kind: str) -> None:
         for name in ("ch1", "ch2"):
             lab.chassis[name].vsctl("set", "Open_vSwitch", ".", f"external_ids:ovn-encap-type={kind}")
-        _eventually(
+        eventually(
             lambda: any(
                 (link.source, link.destination) == ("ch1", "ch2") and link.source_port.startswith(kind)
                 for link in connection.substrate().links
@@ -282,20 +278,19 @@ def test_a_limit_that_vxlan_does_not_carry_is_refused_and_never_active(
 
 
 def _throughput(source: Wire, destination: Wire) -> float:
-    """Offer four times RATE for a second; bit/s that arrive."""
+    """Offer four times RATE for a second; bit/s that arrive, until the last one."""
     size, seconds = 1000, 1.0
     frame = frames.ethernet(A, B, frames.EXPERIMENT, bytes(size))
     _drain(destination)
-    began, sent, arrived = time.monotonic(), 0, 0
-    while (now := time.monotonic()) < began + seconds:
-        while sent * size * 8 < (now - began) * 4 * RATE:
+    began, sent, arrived, took = time.monotonic(), 0, 0, seconds
+    while (now := time.monotonic()) < began + seconds + 0.2:
+        while sent * size * 8 < min(now - began, seconds) * 4 * RATE:
             source.send(frame)
             sent += 1
-        arrived += sum(len(f) > size for f in _drain(destination))
+        if found := sum(len(f) > size for f in _drain(destination)):
+            arrived, took = arrived + found, max(seconds, time.monotonic() - began)
         time.sleep(0.002)
-    time.sleep(0.2)
-    arrived += sum(len(f) > size for f in _drain(destination))
-    return arrived * size * 8 / seconds
+    return arrived * size * 8 / took
 
 
 def test_a_slow_southbound_database_is_waited_for_as_long_as_the_user_says(
@@ -307,11 +302,11 @@ def test_a_slow_southbound_database_is_waited_for_as_long_as_the_user_says(
     target = Path(lab.southbound.remotes.removeprefix("unix:"))
     uri = lab.uri.replace(str(target), str(tmp_path / "sb.sock")) + "&probe=0.5"
     with Proxy(tmp_path / "sb.sock", target) as proxy:
-        proxy.stall(b'"OVN_Southbound","rows"', 1.5)
-        with libnetvirt.open(f"{uri}&connect-timeout=20") as connection:
+        proxy.stall(b'"OVN_Southbound","rows"', 3.0)
+        with libnetvirt.open(f"{uri}&connect-timeout=60") as connection:
             assert len(connection.substrate().switches) == 3
         with pytest.raises(ConnectionFailed, match="OVN_Southbound"):
-            libnetvirt.open(f"{uri}&connect-timeout=0.5")
+            libnetvirt.open(f"{uri}&connect-timeout=2")
 
 
 def test_rows_of_others_are_not_read(
@@ -325,7 +320,7 @@ def test_rows_of_others_are_not_read(
         lab.sbctl(*_more_hosts(key, 200))
         wires["ch1p1"].send(frames.marked(A, frames.BROADCAST, b"I am A"))
         with libnetvirt.open(lab.uri) as other:
-            _eventually(lambda: [h.mac for h in other.lookup("blue").state().hosts] == [A], "A is known")
+            eventually(lambda: [h.mac for h in other.lookup("blue").state().hosts] == [A], "A is known")
             driver = other.driver
             assert isinstance(driver, OpenedDriver)
             tables = driver._southbound.db.tables
@@ -334,8 +329,9 @@ def test_rows_of_others_are_not_read(
             # A network of another client that comes later is seen, too.
             connection.create(_network("red", "ch1:p2", "ch2:p2"))
             wires["ch1p2"].send(frames.marked(B, frames.BROADCAST, b"I am B"))
-            _eventually(lambda: [h.mac for h in other.lookup("red").state().hosts] == [B], "B is known")
-        assert [h.mac for h in blue.state().hosts] == [A]
+            eventually(lambda: "red" in [n.name for n in other.descriptions()], "red is known")
+            eventually(lambda: [h.mac for h in other.lookup("red").state().hosts] == [B], "B is known")
+        eventually(lambda: [h.mac for h in blue.state().hosts] == [A], "A is known")
     finally:
         lab.nbctl("ls-del", "theirs")
 
@@ -352,9 +348,11 @@ def test_commands_that_read_write_nothing(lab: OVN, wires: dict[str, Wire]) -> N
     with libnetvirt.open(lab.uri) as connection:
         blue = connection.create(_network("blue", "ch1:p1", "ch2:p1"))
         wires["ch1p1"].send(frames.marked(A, frames.BROADCAST, b"I am A"))
-        _eventually(lambda: blue.state().hosts, "a host is known")
+        eventually(lambda: blue.state().hosts, "a host is known")
     # Something to be done: an interface without its iface-id, which a session in charge would set.
     lab.chassis["ch2"].vsctl("clear", "Interface", "p1", "external_ids")
+    up = ("--bare", "--columns=up", "find", "Logical_Switch_Port", "name=ch2\\:p1")
+    eventually(lambda: lab.nbctl(*up).strip() == "false", "OVN has noticed it")
     lab.nbctl("--wait=hv", "sync")
 
     def written() -> list[int]:
@@ -370,7 +368,7 @@ def test_commands_that_read_write_nothing(lab: OVN, wires: dict[str, Wire]) -> N
     served = Served(uri=lab.uri)
     served.start()  # is in charge
     try:
-        _eventually(lambda: _ids(lab.chassis["ch2"]) == ["p1"], "the server sets it")
+        eventually(lambda: _ids(lab.chassis["ch2"]) == ["p1"], "the server sets it")
     finally:
         served.stop()
     with libnetvirt.open(lab.uri) as connection:
@@ -391,8 +389,10 @@ def test_a_restored_database_is_noticed_and_confirms_nothing_by_its_old_numbers(
     shutil.copy(tmp_path / "backup", file)
     server.start()
     try:
-        _eventually(lambda: "database.restored" in reader.kinds(), "it is noticed")
-        assert any("unused iface-id on p2" in note for note in connection.substrate().notes)
+        eventually(lambda: "database.restored" in reader.kinds(), "it is noticed")
+        eventually(
+            lambda: any("unused iface-id on p2" in note for note in connection.substrate().notes), "and told"
+        )
         with libnetvirt.open(f"{lab.uri}&confirm-timeout=1") as hasty:
             assert any("older copy" in note for note in hasty.substrate().notes)
             # All chassis have reported higher numbers, long ago.
@@ -402,7 +402,7 @@ def test_a_restored_database_is_noticed_and_confirms_nothing_by_its_old_numbers(
                 hasty.lookup("blue").remove()
     finally:
         lab.northd.start()
-    assert [n.name for n in connection.descriptions()] == ["blue"]
+    eventually(lambda: [n.name for n in connection.descriptions()] == ["blue"], "both are undone")
     connection.apply_all([blue.description(), wanted])
     assert connection.lookup("red").state().state is State.ACTIVE
     assert _passes(wires["ch1p2"], wires["ch2p2"])
@@ -418,7 +418,7 @@ def test_endpoints_follow_a_chassis_that_is_renamed(
         one.vsctl("set", "Open_vSwitch", ".", f"external_ids:{key}={name}")
         if not one.controller.running:
             one.controller.start()
-        _eventually(
+        eventually(
             lambda: any(name in (s.id, s.description.split()[-1]) for s in seen().switches),
             f"{chassis} is called {name}",
         )
@@ -431,7 +431,7 @@ def test_endpoints_follow_a_chassis_that_is_renamed(
         rename("ch1", "hostname", "node9")
         rename("ch2", "system-id", "two")
         connection.repair("blue")
-        _eventually(lambda: blue.state().state is State.ACTIVE, str(blue.state()))
+        eventually(lambda: blue.state().state is State.ACTIVE, str(blue.state()))
         assert blue.state().drift == ()
         assert _passes(wires["ch1p1"], wires["ch2p1"])
         for other in ("node9:p1", "ch1:p1", "two:p1", "node2:p1"):
@@ -449,7 +449,7 @@ def test_endpoints_follow_a_chassis_that_is_renamed(
         rename("ch2", "system-id", "ch2")
         for name in ("ch1", "ch2"):
             lab.chassis[name].vsctl("remove", "Open_vSwitch", ".", "external_ids", "hostname")
-        _eventually(lambda: {s.id for s in seen().switches} == {"ch1", "ch2", "ch3"}, "all have their names")
+        eventually(lambda: {s.id for s in seen().switches} == {"ch1", "ch2", "ch3"}, "all have their names")
 
 
 def test_a_tunnel_key_that_another_program_takes_is_reported(
@@ -464,8 +464,8 @@ def test_a_tunnel_key_that_another_program_takes_is_reported(
         "ls-add", "thief", "--", "set", "Logical_Switch", "thief", f"other_config:requested-tnl-key={key}"
     )
     try:
-        _eventually(lambda: "network.rekeyed" in reader.kinds(), "it is reported")
-        (event,) = [e for e in reader.events if e.kind == "network.rekeyed"]
+        eventually(lambda: "network.rekeyed" in reader.kinds(), "it is reported")
+        (event,) = [e for e in list(reader.events) if e.kind == "network.rekeyed"]
         assert event.network == blue.uuid
         assert f"network blue from tunnel key {key} to" in event.message
         assert _passes(wires["ch1p1"], wires["ch2p1"])
@@ -475,7 +475,7 @@ def test_a_tunnel_key_that_another_program_takes_is_reported(
             wires["ch1p1"].send(frames.marked(C, frames.BROADCAST, b"I am C"))
             return C in [h.mac for h in blue.state().hosts]
 
-        _eventually(learned, "hosts are learned under the new key")
+        eventually(learned, "hosts are learned under the new key")
     finally:
         lab.nbctl("ls-del", "thief")
 

@@ -24,7 +24,9 @@ from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, Switch
 from libnetvirt.ovsdb.database import Operation
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.ovn_harness import Ovn, need_ovn, rows
+from tests.support.promised_times import crowd
 from tests.support.unix_proxy import Proxy
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -35,13 +37,6 @@ RESUMED = 3.0
 def _pair(name: str, vlan: int | None = None, port: str = "p1") -> VirtualNetwork:
     ends = (Endpoint(uuid=str(n), switch=f"ch{n}", port=port, vlan=vlan) for n in (1, 2))
     return VirtualNetwork(name=name, endpoints=tuple(ends))
-
-
-def _eventually(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
@@ -76,16 +71,16 @@ def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
         with ThreadPoolExecutor(4) as pool:
             writing = [pool.submit(write, first) for first in range(4)]
             try:
-                _eventually(lambda: len(written) > 10, "it writes")
+                eventually(lambda: len(written) > 10, "it writes")
                 killed = time.monotonic()
                 lab.northbound.servers[lab.northbound.leader()].kill()
-                _eventually(lambda: written[-1][0] > killed + RESUMED, "it goes on", 60)
+                eventually(lambda: written[-1][0] > killed + RESUMED, "it goes on", 60)
             finally:
                 over.set()
             names = [name for one in writing for name in one.result()]
         longest = max(b - a for a, b in written)
         print(f"{len(names)} networks, longest write {longest:.2f} s")
-        assert longest < RESUMED
+        assert longest < RESUMED * crowd()
         assert sorted(n.name for n in connection.descriptions()) == sorted(names)
         stored = lab.nbctl("--bare", "--columns=name", "list", "Logical_Switch_Port").split()
         assert sorted(stored) == sorted(f"nowhere:p{name.removeprefix('n')}" for name in names)
@@ -110,7 +105,7 @@ def test_an_operation_whose_session_breaks_is_applied_once(
         else:
             through.lookup("once").remove()
         assert proxy.lost == 1
-        assert through.descriptions() == connection.descriptions()
+        eventually(lambda: through.descriptions() == connection.descriptions(), "both see the same")
         names = [e.uuid for n in connection.descriptions() for e in n.endpoints]
         assert names == {"create": ["1", "2"], "change": ["1", "2", "3"], "remove": []}[what]
         assert len(rows(lab)) == {"create": 3, "change": 4, "remove": 0}[what]
@@ -125,10 +120,10 @@ def test_without_northd_an_operation_is_undone_with_the_reason(
         try:
             with pytest.raises(SwitchTimeout, match="undone"):
                 hasty.create(_pair("lost", port="p2"))
-            assert [n.name for n in connection.descriptions()] == ["before"]
+            eventually(lambda: [n.name for n in connection.descriptions()] == ["before"], "it is undone")
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(connection.create, _pair("patient", port="p2"))
-                _eventually(lambda: len(connection.descriptions()) == 2, "it is written")
+                eventually(lambda: len(connection.descriptions()) == 2, "it is written")
                 assert not waiting.done()
                 lab.northd.start()
                 assert waiting.result().state().state is State.ACTIVE
@@ -144,7 +139,7 @@ def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_ba
     network = connection.create(_pair("blue"))
     lab.chassis["ch2"].controller.leave()
     try:
-        _eventually(lambda: "switch.disconnected" in reader.kinds(), "the chassis is gone")
+        eventually(lambda: "switch.disconnected" in reader.kinds(), "the chassis is gone")
         state = network.state()
         assert state.state is State.DEGRADED
         assert [(e.uuid, e.state) for e in state.endpoints] == [("1", State.ACTIVE), ("2", State.DOWN)]
@@ -152,7 +147,7 @@ def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_ba
         assert [p.hops for p in network.paths()] == [(), ()]
     finally:
         lab.chassis["ch2"].controller.start()
-    _eventually(lambda: network.state().state is State.ACTIVE, "the network is active again")
+    eventually(lambda: network.state().state is State.ACTIVE, "the network is active again")
     reader.await_kinds("switch.connected", "endpoint.state", "link.down", "link.up")
 
 
@@ -173,7 +168,7 @@ def test_foreign_changes_are_reported_and_repaired_on_request(
     ):
         reader.events.clear()
         lab.nbctl(*words)
-        _eventually(lambda: "network.drift" in reader.kinds(), f"{words} is noticed")
+        eventually(lambda: "network.drift" in reader.kinds(), f"{words} is noticed")
         state = network.state()
         assert state.state is not State.ACTIVE
         assert any(expected in line for line in state.drift), (words, state.drift)
@@ -189,11 +184,11 @@ def test_foreign_changes_are_reported_and_repaired_on_request(
         assert done
         assert network.state().drift == ()
         reader.await_kinds("network.mended")
-        _eventually(lambda: network.state().state is State.ACTIVE, f"active after {words}")
+        eventually(lambda: network.state().state is State.ACTIVE, f"active after {words}")
     lab.nbctl("ls-del", "netvirt-trunk-ch1:p2")
-    _eventually(lambda: tagged.state().drift, "the trunk is missed")
+    eventually(lambda: tagged.state().drift, "the trunk is missed")
     assert connection.repair()
-    _eventually(lambda: tagged.state().state is State.ACTIVE, "tagged endpoints are active again")
+    eventually(lambda: tagged.state().state is State.ACTIVE, "tagged endpoints are active again")
     assert not connection.repair()
 
 
@@ -206,11 +201,15 @@ def test_repair_works_by_command_line_and_over_a_served_driver(
     try:
         lab.nbctl("lsp-del", "ch1:p1")
         run = [NETVIRT, "-c", served.client_uri]
-        shown = subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
-        assert "changed by others: Logical_Switch_Port ch1:p1 is missing" in shown
+
+        def shown() -> str:
+            return subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
+
+        drift = "changed by others: Logical_Switch_Port ch1:p1 is missing"
+        eventually(lambda: drift in shown(), "the server has noticed it")
         done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
         assert "network blue: repaired: Logical_Switch_Port ch1:p1 is missing" in done
-        assert connection.lookup("blue").state().drift == ()
+        eventually(lambda: connection.lookup("blue").state().drift == (), "this client sees it, too")
         done = subprocess.run(
             [*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True
         ).stdout
@@ -226,7 +225,7 @@ def test_orphans_are_shown_and_removed_only_on_request(lab: OVN, connection: lib
               "external_ids:netvirt\\:network=4711")  # fmt: skip
     lab.nbctl("ls-add", "theirs")
     try:
-        _eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
+        eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
         assert not connection.repair()
         assert "lost" in lab.nbctl("ls-list")
         assert connection.repair(orphans=True) == ["removed orphaned rows of network 4711"]
@@ -276,7 +275,7 @@ def test_two_clients_cannot_claim_the_same_place(lab: OVN, connection: libnetvir
                 pool.submit(other.create, _pair(f"d{n}", 200 + n)),
             ]
             assert {future.result().state().state for future in created} == {State.ACTIVE}
-        assert connection.descriptions() == other.descriptions()
+        eventually(lambda: connection.descriptions() == other.descriptions(), "both see the same")
         assert len(connection.descriptions()) == 24
 
 
@@ -334,4 +333,4 @@ def test_pending_endpoints_become_active_with_their_interface(
     assert network.state().state is State.PENDING
     for n in (1, 2):
         lab.add_host(f"ch{n}", "p9")
-    _eventually(lambda: network.state().state is State.ACTIVE, "both are active")
+    eventually(lambda: network.state().state is State.ACTIVE, "both are active")

@@ -18,6 +18,8 @@ from libnetvirt.semantics import gateway_mac
 from tests.support.certificates import Authority
 from tests.support.lab.wire import Wire
 from tests.support.ovn_harness import need_ovn
+from tests.support.promised_times import crowd
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -35,7 +37,7 @@ def _drain(wire: Wire) -> list[bytes]:
     return found
 
 
-def _arrives(wire: Wire, frame: bytes, seconds: float = 3.0) -> bool:
+def _arrives(wire: Wire, frame: bytes, seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if frame in _drain(wire):
@@ -45,21 +47,19 @@ def _arrives(wire: Wire, frame: bytes, seconds: float = 3.0) -> bool:
 
 
 def _throughput(source: Wire, destination: Wire, to: str, frame: bytes | None = None) -> float:
-    """Offer OFFERED bit/s for SECONDS; bit/s of IP that arrive."""
+    """Offer OFFERED bit/s for SECONDS; bit/s of IP that arrive, until the last."""
     frame = frame or frames.ethernet(A, to, frames.EXPERIMENT, bytes(SIZE))
     _drain(destination)
-    began = time.monotonic()
-    sent = arrived = 0
-    while (now := time.monotonic()) < began + SECONDS:
-        while sent * SIZE * 8 < (now - began) * OFFERED:
+    began, sent, arrived, took = time.monotonic(), 0, 0, SECONDS
+    while (now := time.monotonic()) < began + SECONDS + 0.2:
+        while sent * SIZE * 8 < min(now - began, SECONDS) * OFFERED:
             source.send(frame)
             sent += 1
-        arrived += sum(len(f) > SIZE for f in _drain(destination))
+        if found := sum(len(f) > SIZE for f in _drain(destination)):
+            arrived, took = arrived + found, max(SECONDS, time.monotonic() - began)
         time.sleep(0.002)
-    time.sleep(0.2)
-    arrived += sum(len(f) > SIZE for f in _drain(destination))
-    assert sent * SIZE * 8 > 0.9 * OFFERED * SECONDS
-    return arrived * SIZE * 8 / SECONDS
+    assert sent * SIZE * 8 > 0.9 * OFFERED * SECONDS / crowd()
+    return arrived * SIZE * 8 / took
 
 
 def _trio(**fields: Any) -> VirtualNetwork:
@@ -90,7 +90,9 @@ def test_a_limit_applies_to_its_pair_only(
     print(f"{rate / 1e6:.2f} Mbit/s")
     assert 0.7 * RATE < rate < 1.1 * RATE
     if free is not None:
-        assert _throughput(wires["ch1p1"], wires["ch2p2"], C) > 0.9 * OFFERED
+        # Three times the limit and more, unless the machine is too busy for that.
+        least = max(2 * RATE, 0.9 * OFFERED / crowd())
+        assert _throughput(wires["ch1p1"], wires["ch2p2"], C) > least
 
 
 @pytest.mark.alone
@@ -107,9 +109,7 @@ def test_a_limit_between_two_router_endpoints_holds(
     )
     gateway = frames.mac_text(gateway_mac(network.uuid))
     wires["ch2p1"].send(frames.arp(B, "10.0.2.1", "10.0.2.254"))
-    deadline = time.monotonic() + 5
-    while not any(h.addresses for h in network.state().hosts):
-        assert time.monotonic() < deadline
+    eventually(lambda: any(h.addresses for h in network.state().hosts), "the host's address is known")
     packet = frames.ipv4(A, gateway, "10.0.1.1", "10.0.2.1", frames.udp(5, 6, bytes(SIZE)))
     rate = _throughput(wires["ch1p1"], wires["ch2p1"], B, packet)
     assert 0.7 * RATE < rate < 1.1 * RATE
@@ -137,7 +137,10 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         Endpoint(uuid="2", switch="ch2", port="p1"),
     )
     wanted = VirtualNetwork(name="outside", endpoints=ends)
-    _eventually_named(connection, "node1")
+    eventually(
+        lambda: any("node1" in s.description for s in connection.substrate().switches),
+        "its hostname is known",
+    )
     with pytest.raises(PortNotFound, match="maps no bridge to ext"):
         connection.create(wanted)
     chassis.vsctl("add-br", "br-ext", "--", "set", "Bridge", "br-ext", "datapath_type=netdev",
@@ -146,9 +149,10 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
     lab.add_host("ch1", "p8", bridge="br-ext")
     outside = Wire(lab.far("ch1", "p8"))
     try:
-        deadline = time.monotonic() + 5
-        while not any(p.name == "physnet:ext" for s in connection.substrate().switches for p in s.ports):
-            assert time.monotonic() < deadline
+        eventually(
+            lambda: any(p.name == "physnet:ext" for s in connection.substrate().switches for p in s.ports),
+            "the physical network is known",
+        )
         network = connection.create(wanted)
         assert network.state().state == "active"
         hello = frames.marked(A, frames.BROADCAST, b"from outside")
@@ -163,9 +167,7 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         # The chassis may go, and is no drift of the network.
         chassis.controller.leave()
         try:
-            deadline = time.monotonic() + 5
-            while network.state().state == "active":
-                assert time.monotonic() < deadline
+            eventually(lambda: network.state().state != "active", "it is noticed")
             assert network.state().drift == ()
         finally:
             chassis.controller.start()
@@ -175,12 +177,6 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-bridge-mappings")
         chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "hostname")
         chassis.vsctl("del-br", "br-ext")
-
-
-def _eventually_named(connection: libnetvirt.Connection, hostname: str) -> None:
-    deadline = time.monotonic() + 5
-    while not any(hostname in s.description for s in connection.substrate().switches):
-        assert time.monotonic() < deadline
 
 
 def test_databases_over_ssl_verify_both_sides(

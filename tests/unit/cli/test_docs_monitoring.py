@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 from tests.support import scrape
 from tests.support.command_line import Serve
 from tests.support.documentation import commands, python_output, run, write_files
+from tests.support.free_port import free_port
 from tests.support.requirements import need_programs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,15 +25,9 @@ FILES = ROOT / "examples" / "monitoring"
 SOON = 40.0
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) -> None:
     need_programs("curl")
-    port = _free_port()
+    port = free_port()
     assert write_files(PAGE, directory) == ["far.yaml"]
     (directory / "serve.log").symlink_to("netvirt.log")
     options = ("--metrics", f"127.0.0.1:{port}", "--log-format", "json", "--verbose")
@@ -66,7 +60,7 @@ def test_the_configuration_on_the_page_is_that_of_the_example() -> None:
 
 def test_prometheus_reads_a_server_with_this_configuration(serve: Serve, directory: Path) -> None:
     scrape.need_promtool()
-    port, own = _free_port(), _free_port()
+    port, own = free_port(), free_port()
     server = serve("test:///default", "--metrics", f"127.0.0.1:{port}")
     assert server.ready
     shutil.copy(FILES / "alerts.yml", directory)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import Commands
+from tests.support.free_port import free_port
 
 GOLD = """
 name: gold
@@ -51,8 +50,7 @@ def test_what_is_exported_is_the_same_after_an_import_elsewhere(
 
 
 def test_constraints_limits_and_rules_are_exported_too(netvirt: Commands, directory: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        listen = f"127.0.0.1:{found.getsockname()[1]}"
+    listen = f"127.0.0.1:{free_port()}"
     netvirt.uri = f"openflow:///?listen={listen}&state={directory}/one.db"
     netvirt.ok("create", "--pending", "-", given=CONSTRAINED)
     netvirt.ok("export", "all.yaml")

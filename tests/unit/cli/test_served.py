@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import NETVIRT, Commands, Serve, eventually, run
+from tests.support.command_line import NETVIRT, Commands, Serve, run
+from tests.support.free_port import free_port
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.apart]
 
@@ -114,13 +116,8 @@ def test_what_is_refused_is_logged_without_verbose(serve: Serve, netvirt: Comman
     assert re.search(r"WARNING \[[0-9a-f]{32}\] change not carried out: there is no switch 99", said)
 
 
-def _port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def test_a_refused_switch_is_logged_once_without_verbose(serve: Serve, directory: Path) -> None:
-    port = _port()
+    port = free_port()
     server = serve(f"openflow:///?listen=127.0.0.1:{port}&state={directory}/of.db")
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port)) as stranger:
@@ -139,7 +136,7 @@ def test_a_refused_switch_is_logged_once_without_verbose(serve: Serve, directory
 def test_sighup_reloads_the_capacities_and_the_server_goes_on(serve: Serve, directory: Path) -> None:
     file = directory / "capacities.toml"
     file.write_text("capacity = '1 Gbit/s'\n")
-    uri = f"openflow:///?listen=127.0.0.1:{_port()}&state={directory}/of.db&capacities={file}"
+    uri = f"openflow:///?listen=127.0.0.1:{free_port()}&state={directory}/of.db&capacities={file}"
     server = serve(uri)
 
     def hang_up(outcome: str) -> None:
@@ -184,7 +181,7 @@ def test_two_clients_add_endpoints_at_the_same_time_and_none_is_lost(serve: Serv
         for n in "12"
     ]
     for client in clients:
-        _, said = client.communicate(timeout=50)
+        _, said = client.communicate(timeout=200)
         assert client.returncode == 0, said
     assert len(json.loads(netvirt.ok("dump", "blue", "--format", "json"))["endpoints"]) == 60
 

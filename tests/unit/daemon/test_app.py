@@ -14,6 +14,7 @@ import pytest
 
 from libnetvirt import NetvirtError, aio
 from libnetvirt.daemon import build_app
+from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.operations import Operations
 from libnetvirt.daemon.warnings import Warnings
@@ -35,6 +36,7 @@ class Slow(simulated.TestDriver):
     """Carries changes out when told to."""
 
     operations: Operations
+    bodies: Bodies
 
     def hold(self) -> None:
         self.arrived, self.go = asyncio.Event(), asyncio.Event()
@@ -84,6 +86,7 @@ async def served(kind: type[simulated.TestDriver] = Slow) -> AsyncIterator[tuple
         app = build_app(connection)
         if isinstance(driver, Slow):
             driver.operations = app.state.service.operations
+            driver.bodies = app.state.service.bodies
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://netvirt/v1"
         ) as client:
@@ -422,7 +425,7 @@ def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cancelled_change_is_a_conflict() -> None:
     async def main() -> None:
         operations = Operations()
-        running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))  # type: ignore[arg-type]
+        running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         operations.cancel()

@@ -88,6 +88,7 @@ def test_a_client_that_trickles_gets_no_more_time(tmp_path: Path, monkeypatch: p
                     await loop.sock_sendall(client, b"x-more: 1\r\n")
                     await asyncio.sleep(0.01)
             assert b"HTTP/1.1 408" in await ended
+        monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT", 30.0)
         assert (await ask(path))[0] == 200
 
     run(tmp_path, work)
@@ -96,13 +97,13 @@ def test_a_client_that_trickles_gets_no_more_time(tmp_path: Path, monkeypatch: p
 def test_a_long_answer_and_a_stream_are_no_slow_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT", 0.05)
+    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT", 0.5)
 
     async def work(path: Path) -> None:
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.7)
         created = {"after": {"uuid": 7, "name": "blue", "endpoints": [{"uuid": 1, "switch": 1, "port": 2}]}}
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
             assert (await client.post("http://x/v1/changes", json=created)).status_code == 204
@@ -162,7 +163,8 @@ def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch
         assert held.held == 0
         # A long body has more time: a second for each SLOWEST bytes.
         monkeypatch.setattr(bodies, "SLOWEST", 1)
-        async with held.read(_request([b"1"] * 10, pause=0.005)) as content:
+        patient = Bodies(timeout=0.5)
+        async with patient.read(_request([b"1"] * 10, pause=0.06)) as content:
             assert len(content) == 10
 
     asyncio.run(work())

@@ -161,6 +161,8 @@ def test_every_request_that_changes_something_has_a_key() -> None:
             path for path, post in posts.items()
             if "Idempotency-Key" in {parameter["name"] for parameter in post.get("parameters", ())}
         }  # fmt: skip
+        # To cancel what was cancelled changes nothing, and has no body.
+        del posts["/v1/operations/{operation}/cancel"]
         assert with_key == set(posts) - {"/v1/checks", "/v1/forecasts", "/v1/verifications"}
         assert with_key
         assert all(INPUT in json.dumps(post["requestBody"]) for post in posts.values())

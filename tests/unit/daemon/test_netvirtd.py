@@ -26,7 +26,9 @@ from libnetvirt.errors import (
     NotFound,
     StateUnusable,
 )
-from tests.support.netvirtd_daemon import TWO, Netvirtd, eventually, netvirtd
+from tests.support.free_port import free_port
+from tests.support.netvirtd_daemon import TWO, Netvirtd, netvirtd
+from tests.support.waiting import awaited
 
 
 def run(test: Awaitable[None]) -> None:
@@ -34,11 +36,6 @@ def run(test: Awaitable[None]) -> None:
         await test
 
     asyncio.run(main())
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
@@ -250,11 +247,11 @@ def test_sighup_reloads_and_logs_what_came_of_it(tmp_path: Path, caplog: pytest.
         async with netvirtd(tmp_path) as daemon:
             daemon.write(TWO.replace('default-connection = "a"', 'default-connection = "b"'))
             os.kill(os.getpid(), signal.SIGHUP)
-            await eventually(lambda: "SIGHUP: the configuration has changed" in caplog.text)
+            await awaited(lambda: "SIGHUP: the configuration has changed" in caplog.text)
             assert daemon.daemon.configuration.default_connection == "b"
             daemon.write("x = 1")
             os.kill(os.getpid(), signal.SIGHUP)
-            await eventually(lambda: "SIGHUP: not reloaded, what was configured stays: " in caplog.text)
+            await awaited(lambda: "SIGHUP: not reloaded, what was configured stays: " in caplog.text)
             assert f"{daemon.file}:1: x: is not known here" in caplog.text
 
     run(test())
@@ -358,7 +355,7 @@ def test_a_connection_that_is_not_required_is_tried_again(
                 # A reload leaves it as it is: it is still tried again.
                 assert await daemon.reload() == ["the configuration has not changed"]
                 taken.close()
-                await eventually(lambda: list(daemon.daemon.connections)[2].opened)
+                await awaited(lambda: list(daemon.daemon.connections)[2].opened)
                 assert await daemon.names("o", driver="openflow") == []
 
     run(test())
@@ -376,7 +373,7 @@ def test_sigterm_completes_running_changes_and_removes_the_socket(tmp_path: Path
             running_change = asyncio.create_task(opened.service.operations.run("slow", change()))
             await asyncio.sleep(0)
             os.kill(os.getpid(), signal.SIGTERM)
-            await eventually(lambda: daemon.daemon._server.should_exit)
+            await awaited(lambda: daemon.daemon._server.should_exit)
             assert not daemon.task.done()
             done.set()
             await running_change

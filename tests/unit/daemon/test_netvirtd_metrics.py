@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -13,15 +12,12 @@ import pytest
 from libnetvirt.configuration import parse
 from libnetvirt.errors import AddressInUse, InvalidDescription
 from tests.support import scrape
-from tests.support.netvirtd_daemon import TWO, Netvirtd, eventually, netvirtd
+from tests.support.free_port import free_port
+from tests.support.netvirtd_daemon import TWO, Netvirtd, netvirtd
 from tests.support.scrape import value
+from tests.support.waiting import awaited
 
 BROKEN = '[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=:memory:"\nrequired = false\n'
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        return int(found.getsockname()[1])
 
 
 def _at(port: int) -> str:
@@ -40,7 +36,7 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_connections_are_on_one_page_also_those_that_are_not_open(tmp_path: Path) -> None:
     async def test() -> None:
-        port = _free_port()
+        port = free_port()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             broken = BROKEN.replace("{port}", str(taken.getsockname()[1]))
             async with netvirtd(tmp_path, TWO + _at(port) + broken) as daemon:
@@ -68,7 +64,7 @@ def test_all_connections_are_on_one_page_also_those_that_are_not_open(tmp_path: 
 
 def test_a_reload_moves_the_listener_or_keeps_it(tmp_path: Path) -> None:
     async def test() -> None:
-        first, second = _free_port(), _free_port()
+        first, second = free_port(), free_port()
         async with netvirtd(tmp_path, TWO + _at(first)) as daemon:
             assert await daemon.reload() == ["the configuration has not changed"]
             assert (await _get(first, "/healthz")).status_code == 200
@@ -79,10 +75,10 @@ def test_a_reload_moves_the_listener_or_keeps_it(tmp_path: Path) -> None:
                 f"metrics are no longer served on 127.0.0.1:{first}",
             ]
             assert (await _get(second, "/healthz")).status_code == 200
-            await eventually(lambda: _free(first))
+            await awaited(lambda: _free(first))
             daemon.write(TWO)
             assert await daemon.reload() == [f"metrics are no longer served on 127.0.0.1:{second}"]
-            await eventually(lambda: _free(second))
+            await awaited(lambda: _free(second))
 
     asyncio.run(test())
 

@@ -19,8 +19,8 @@ from libnetvirt.daemon.app import build_app
 from libnetvirt.daemon.resources import build_resources
 from libnetvirt.errors import AccessDenied, AlreadyExists, EndpointClaimed, NetworkNotFound, TokenRefused
 from tests.support.command_line import BLUE
-from tests.support.netvirtd_daemon import eventually
 from tests.support.network_netvirtd import Network
+from tests.support.waiting import awaited
 
 RED = (
     "name: red\nuuid: 9\nendpoints:\n  - {uuid: 21, switch: 2, port: 1}\n  - {uuid: 22, switch: 3, port: 2}\n"
@@ -248,7 +248,7 @@ def test_operations_belong_to_the_token_that_began_them(
 
             monkeypatch.setattr(service.connection, "carry_out", hang)
             running = asyncio.create_task(session.create(BLUE))
-            await eventually(lambda: operations._running)
+            await awaited(lambda: operations._running)
             (name,) = operations._running
             for guess in (name, name.removeprefix("one/")):
                 status, _ = await network.ask(other, "DELETE", f"/v1/changes/{guess.replace('/', '%2F')}")

@@ -21,8 +21,8 @@ from libnetvirt.daemon import door, http_protocol
 from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, InvalidURI, NetvirtError, TokenRefused
 from tests.support.certificates import Authority
 from tests.support.command_line import BLUE
-from tests.support.netvirtd_daemon import eventually
 from tests.support.network_netvirtd import HOSTS, Network, secret
+from tests.support.waiting import awaited
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -233,18 +233,18 @@ def test_the_number_of_connections_is_bounded_and_those_that_end_count_no_more(
             (place,) = [one for key, one in daemon.daemon._listeners._open.items() if key[0] == "tls"]
             # Half-open: no byte of a handshake. They hold their places.
             strangers = [socket.create_connection(("127.0.0.1", network.port)) for _ in range(4)]
-            await eventually(lambda: place.door is not None and place.door.taken == 4)
+            await awaited(lambda: place.door is not None and place.door.taken == 4)
             error = await refusal(network.uri(token))
             assert "it may have as many connections as it may have (max-connections)" in str(error)
             # The unix socket has its own.
             assert await daemon.names() == []
             for one in strangers:
                 one.close()
-            await eventually(lambda: place.door is not None and place.door.taken == 0)
+            await awaited(lambda: place.door is not None and place.door.taken == 0)
             for _ in range(10):
                 async with await aio.open(network.uri(token)) as session:
                     await session.descriptions()
-            await eventually(lambda: place.door is not None and place.door.taken == 0)
+            await awaited(lambda: place.door is not None and place.door.taken == 0)
 
     run(work())
 
@@ -301,7 +301,7 @@ def test_old_versions_of_tls_are_refused(network: Network, caplog: pytest.LogCap
                 old.maximum_version = ssl.TLSVersion.TLSv1_1
             with pytest.raises(OSError):
                 await network.open(old)
-            await eventually(lambda: "UNSUPPORTED_PROTOCOL" in caplog.text)
+            await awaited(lambda: "UNSUPPORTED_PROTOCOL" in caplog.text)
 
     run(work())
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from libnetvirt.store.ovsdb import OvsdbStore
 from tests.support.shared_store import SharedStore, await_lease, opened, unopened
 from tests.support.state_cluster import StateCluster
 from tests.support.unix_proxy import Proxy
+from tests.support.waiting import eventually
 
 RED = VirtualNetwork(uuid=8, name="red")
 
@@ -35,13 +35,6 @@ def three() -> Iterator[StateCluster]:
 def one() -> Iterator[StateCluster]:
     with StateCluster(members=1) as cluster:
         yield cluster
-
-
-def _until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def _freeze(cluster: Cluster) -> None:
@@ -61,7 +54,7 @@ def test_of_those_that_start_together_one_leads(one: StateCluster) -> None:
             thread.join()
         for cluster in many:
             stack.callback(cluster.close)
-        _until(lambda: any(cluster.leading for cluster in many))
+        eventually(lambda: any(cluster.leading for cluster in many))
         assert [cluster.lease.term for cluster in many if cluster.leading] == [1]
         assert [row["term"] for row in one.rows("Lease")] == [1]
 
@@ -72,12 +65,12 @@ def test_a_leader_that_ends_hands_over_at_once_and_one_that_is_gone_is_replaced(
         closing(opened(one.state, "second", lease=2.0)) as second,
     ):
         await_lease(first)
-        _until(lambda: second.leader == "first")
+        eventually(lambda: second.leader == "first")
         first.close()
         await_lease(second, 4.0)  # sooner than a lease of the first would have lasted
         assert (second.lease.term, second.leader) == (2, "")
         with closing(opened(one.state, "third", lease=2.0)) as third:
-            _until(lambda: third.lease.followed)
+            eventually(lambda: third.lease.followed)
             with pytest.raises(StateUnusable, match="Stop all controllers"):
                 cluster_offline.restore(
                     unopened(one.state), Snapshot(), 0, lambda *_: {}, one.directory / "kept"
@@ -89,7 +82,7 @@ def test_a_leader_that_ends_hands_over_at_once_and_one_that_is_gone_is_replaced(
 
 def test_a_late_old_leader_commits_nothing(one: StateCluster) -> None:
     with closing(opened(one.state)) as old, closing(opened(one.state)) as new:
-        _until(lambda: old.leading or new.leading)
+        eventually(lambda: old.leading or new.leading)
         if new.leading:
             old, new = new, old
         late, present = OvsdbStore(old), OvsdbStore(new)

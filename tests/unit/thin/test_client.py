@@ -202,6 +202,22 @@ def test_operations_have_the_name_that_was_given(client: Client) -> None:
     assert event["operation"] == "ticket-4711"
 
 
+def test_a_change_that_is_not_waited_for_is_looked_at_and_cancelled(served: Served, client: Client) -> None:
+    begun = client.begin(None, BLUE, operation="ticket-1")
+    assert (begun["id"], begun["kind"], begun["network"]) == ("ticket-1", "create", "7")
+    ended = client.operation("ticket-1", wait=20)
+    assert ended["state"] == "succeeded"
+    assert client.cancel("ticket-1") == ended == client.operation("ticket-1")
+    made = client.network("blue")
+    failed = client.operation(client.begin(None, BLUE)["id"], wait=20)
+    assert (failed["state"], failed["problem"]["code"]) == ("failed", "already-exists")
+    with thin.connect(served.client_uri, timeout=20) as hasty:
+        assert hasty.operation(hasty.begin(made, None)["id"], wait=20)["state"] == "succeeded"
+    assert client.networks() == []
+    with pytest.raises(errors.NotFound, match="the server was restarted"):
+        client.operation("unknown")
+
+
 def test_reading_goes_on_when_the_server_was_restarted(served: Served, client: Client) -> None:
     made = client.create(BLUE)
     assert client.network("blue") == made

@@ -171,8 +171,8 @@ class Stream:
         take(self._arrivals)
         deadline = time.monotonic() + self._testbed.harness.timeout
         while time.monotonic() < deadline:
-            # A busy machine may make a pause before the last frames.
-            pauses = 2 if len(arrived) == self.sent else 20
+            # A busy machine may make a pause before the last frames, which are the last to arrive, too.
+            pauses = 2 if len(arrived) == self.sent else 20 if arrived[self.sent - 1] else 200
             found = self._testbed.harness.receive(pauses * self._testbed.harness.quiet_time)
             if not found:
                 break
@@ -217,7 +217,7 @@ class EventReader:
         :meth:`await_kinds`."""
         return {event.kind for event in self.events}
 
-    def await_kinds(self, *kinds: str, timeout: float = 10.0) -> None:
+    def await_kinds(self, *kinds: str, timeout: float = 30.0) -> None:
         """Wait until an event of each of these kinds has come; fail with those that have not."""
         deadline = time.monotonic() + timeout
         while missing := set(kinds) - self.kinds():

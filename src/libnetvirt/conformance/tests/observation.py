@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+
+import pytest
 
 from libnetvirt import State
 from libnetvirt.conformance.harness import Ability
@@ -12,7 +15,7 @@ from libnetvirt.conformance.support.frames import BROADCAST
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Testbed
 
-#: seconds until the counters of switches include all forwarded frames
+#: seconds until the counters of switches include all forwarded frames, on a machine that is not too busy
 COUNTER_DELAY = 1.2
 
 
@@ -97,12 +100,30 @@ def test_statistics_count_received_and_delivered_packets(testbed: Testbed) -> No
         return counters["1"].received_packets, counters["2"].delivered_packets
 
     testbed.exchange(a, frame)
-    time.sleep(COUNTER_DELAY)
-    before = counted()
-    testbed.send(a, *[frame] * 20)
-    expected = before[0] + 20, before[1] + 20
-    testbed.eventually(lambda: counted() != expected and (counted(), expected), "20 more frames are counted")
-    testbed.drain()
+    check_counted(testbed, counted, lambda: testbed.send(a, *[frame] * 20), (20, 20))
+
+
+def check_counted(
+    testbed: Testbed, counted: Callable[[], Sequence[int]], send: Callable[[], None], gains: Sequence[int]
+) -> None:
+    """Check by how much counters grow when frames are sent. Frames of before may be counted as late as these,
+    on a busy machine: then they are sent again."""
+    wrong = []
+    for _ in range(3):
+        time.sleep(COUNTER_DELAY)
+        expected = [n + gain for n, gain in zip(counted(), gains, strict=True)]
+        send()
+
+        def missing() -> object:
+            found = counted()
+            return any(n < least for n, least in zip(found, expected, strict=True)) and (found, expected)  # noqa: B023
+
+        testbed.eventually(missing, "all frames are counted")
+        testbed.drain()
+        if (found := list(counted())) == expected:
+            return
+        wrong.append((found, expected))
+    pytest.fail(f"more is counted than was sent, and what was expected: {wrong}")
 
 
 def test_rules_are_shown_by_network(testbed: Testbed) -> None:

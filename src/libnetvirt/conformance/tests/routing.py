@@ -12,7 +12,7 @@ from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.router_testbed import RouterNetwork, udp_packet
 from libnetvirt.conformance.support.testbed import Guest, Tag, Testbed, endpoint_at
-from libnetvirt.conformance.tests.observation import COUNTER_DELAY
+from libnetvirt.conformance.tests.observation import COUNTER_DELAY, check_counted
 from libnetvirt.errors import Unsupported
 from libnetvirt.semantics import gateway_mac
 
@@ -255,12 +255,8 @@ def test_statistics_count_routed_packets(router_testbed: Testbed) -> None:
             counters["1"].received_packets, counters["2"].delivered_packets, counters["3"].delivered_packets
         )  # fmt: skip
 
-    time.sleep(COUNTER_DELAY)
-    before = counted()
     packets = [router.sent(a, router.v4[n], b"count me") for n in (2, 3) for _ in range(20)]
-    testbed.send(a.guest, *packets)
-    expected = before[0] + 40, before[1] + 20, before[2] + 20
-    testbed.eventually(lambda: counted() != expected and (counted(), expected), "40 more packets are counted")
+    check_counted(testbed, counted, lambda: testbed.send(a.guest, *packets), (40, 20, 20))
+    expected = counted()
     time.sleep(COUNTER_DELAY)
     assert counted() == expected
-    testbed.drain()

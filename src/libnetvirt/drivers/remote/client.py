@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -14,12 +15,14 @@ from urllib.parse import quote, urlencode
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.drivers.remote.places import ServerPlace
 from libnetvirt.errors import (
+    Conflict,
     ConnectionFailed,
     DaemonUnreachable,
     NetvirtError,
     NetworkNotFound,
     NotFound,
     NotLeader,
+    ServerBusy,
     from_json,
 )
 
@@ -46,7 +49,8 @@ class Client:
 
     Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
     reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
-    change must not be sent twice, so each uses a new connection.
+    change uses a new connection. If that is lost before the reply, it is sent once more with the same
+    ``Idempotency-Key``, so that it is carried out once, and the reply is the one that was lost.
 
     Of several servers one leads. If a server cannot be connected to, or says that it does not lead, it has
     done nothing, and the request is sent to another one, for :data:`FOLLOW` seconds. The one that accepts it
@@ -83,6 +87,29 @@ class Client:
         """Send a JSON document; returns the body of the reply. Raises the server's error."""
         fields = {"content-type": "application/json", **headers}
         return await self._once(lambda: self._request("POST", segments(part), document, fields))
+
+    async def change(self, part: str, document: bytes, headers: Mapping[str, str] = _NOTHING) -> bytes:
+        """Send a JSON document that asks for a change; returns the body of the reply. Raises the server's
+        error, and ConnectionFailed if it is not known whether the change was made."""
+        key = os.urandom(16).hex()
+        fields = {"content-type": "application/json", "idempotency-key": key, **headers}
+        return await self._once(lambda: self._change(segments(part), document, fields))
+
+    async def _change(self, place: str, document: bytes, fields: dict[str, str]) -> bytes:
+        with self._failures():
+            http = await self._open()
+            try:
+                return _checked(*await self._ask(http, "POST", place, document, fields))
+            except ConnectionLost:
+                if not self._answered:
+                    raise
+                try:
+                    return _checked(*await self._ask(await self._open(), "POST", place, document, fields))
+                except (Conflict, NotLeader, DaemonUnreachable, ServerBusy):
+                    # After a restart the server does not know the key, and a conflict may be with the change
+                    # itself; another server does not know it either.
+                    pass
+                raise
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource; returns the body of the reply. Raises the server's error."""

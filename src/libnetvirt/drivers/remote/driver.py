@@ -171,7 +171,7 @@ class RemoteDriver(Driver):
 
     async def _apply(self, change: Change, operation: str) -> None:
         body = _body(change)
-        request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
+        request = self._changing.spawn(self._client.change("changes", body, {"netvirt-operation": operation}))
         try:
             await asyncio.shield(request)
         except asyncio.CancelledError:
@@ -233,7 +233,7 @@ class RemoteDriver(Driver):
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
-        return parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
+        return parsed(tuple[str, ...], await self._client.change("repairs", body))
 
     async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
         """What the server says that a reload would do to constraints."""
@@ -243,7 +243,7 @@ class RemoteDriver(Driver):
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
-        return parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+        return parsed(tuple[str, ...], await self._client.change("reloads", body))
 
     async def adopt(self, switch: str | None) -> Sequence[str]:
         """Have the server take over a switch, or all that it refuses because of another controller."""
@@ -255,7 +255,7 @@ class RemoteDriver(Driver):
 
     async def _decide(self, switch: str | None, decision: str) -> Sequence[str]:
         body = json.dumps({"switch": switch, "decision": decision}).encode()
-        return parsed(tuple[str, ...], await self._client.post("decisions", body, {}))
+        return parsed(tuple[str, ...], await self._client.change("decisions", body))
 
     async def recover(self) -> Recovered:
         """What the server reads from the switches that it refuses."""

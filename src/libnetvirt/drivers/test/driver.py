@@ -2,17 +2,17 @@
 
 Theory of operation ------------------- The substrate (:class:`Topology`) and what hosts have taught the
 networks (the oracle's ``LearnedState``) are in memory; descriptions are in a store. :meth:`TestDriver.inject`
-passes a frame to the oracle and returns the frames that leave at ports that are up and reachable. After each
-change of a network or of the substrate, the states of all endpoints are computed again, and differences are
-published as events. A lock protects all of it, because frames and failures may come from other threads than
-the connection's.
+passes a frame to the oracle and returns the frames that leave at ports that are up and reachable. After a
+change of a network its endpoints' states are computed again, after one of the substrate those of all, and
+differences are published as events. A lock protects all of it, because frames and failures may come from
+other threads than the connection's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Self
 from zlib import crc32
@@ -109,8 +109,9 @@ class TestDriver(Driver):
         self._networks = {n.uuid: n for n in store.load().networks}
         self._attachments = Attachments(self._networks.values())
         self._counters = EndpointCounters()
-        self._was_active: set[tuple[str, str, str]] = set()
-        self._states: dict[tuple[str, str], State] = {}
+        # Of each network: (endpoint, place) that was active, and the state of each endpoint.
+        self._was_active: dict[str, set[tuple[str, str]]] = {}
+        self._states: dict[str, dict[str, State]] = {}
         self._refused: set[tuple[str, str]] = set()
         self._capabilities = build_capabilities(durable=durable)
         self._update_states()
@@ -209,23 +210,24 @@ class TestDriver(Driver):
             else:
                 del self._networks[change.uuid]
             self._learned = self._learned.after_change(before, after)
-            self._attachments = Attachments(self._networks.values())
+            self._attachments.change(before, after)
             self._discard_stale(change.uuid, after)
             network = after or before
             assert network is not None
             verb = "removed" if after is None else "created" if before is None else "changed"
             text = f"network {network.name} {verb}{change_text(before, after)}"
             self._stream.report(f"network.{verb}", text, network=network.uuid)
-            self._update_states()
+            self._update_states((after,) if after else ())
 
     def _discard_stale(self, uuid: str, after: VirtualNetwork | None) -> None:
         """Discard the counters and states of endpoints that were removed or attached elsewhere."""
         kept = {e.uuid for e in after.endpoints} if after else set()
-        places = {(uuid, e.uuid, e.place) for e in after.endpoints} if after else set()
-        self._was_active = {s for s in self._was_active if s[0] != uuid or s in places}
         self._refused = {r for r in self._refused if r[0] != uuid}
         self._counters.retain(uuid, kept)
-        self._states = {k: s for k, s in self._states.items() if k[0] != uuid or k[1] in kept}
+        active, states = self._was_active.pop(uuid, set()), self._states.pop(uuid, {})
+        if after is not None:
+            self._was_active[uuid] = active & {(e.uuid, e.place) for e in after.endpoints}
+            self._states[uuid] = {e: state for e, state in states.items() if e in kept}
 
     async def state(self, uuid: str) -> NetworkState:
         with self._lock:
@@ -245,10 +247,7 @@ class TestDriver(Driver):
             return whole_states(self._states_by_network())
 
     def _states_by_network(self) -> dict[str, list[State]]:
-        states: dict[str, list[State]] = {uuid: [] for uuid in self._networks}
-        for (uuid, _), state in self._states.items():
-            states[uuid].append(state)
-        return states
+        return {uuid: [*self._states.get(uuid, {}).values()] for uuid in self._networks}
 
     async def substrate(self) -> Substrate:
         with self._lock:
@@ -420,18 +419,21 @@ class TestDriver(Driver):
 
     def _endpoint_states(self, network: VirtualNetwork) -> tuple[EndpointState, ...]:
         def was_active(e: Endpoint) -> bool:
-            return (network.uuid, e.uuid, e.place) in self._was_active
+            return (e.uuid, e.place) in self._was_active.get(network.uuid, ())
 
         return endpoint_states(network, self._topology, was_active)
 
-    def _update_states(self) -> None:
-        """Compute the states of all endpoints and publish those that have changed."""
-        for network in self._networks.values():
+    def _update_states(self, networks: Iterable[VirtualNetwork] | None = None) -> None:
+        """Compute the states of the endpoints, of all networks unless some are given, and publish those that
+        have changed."""
+        for network in self._networks.values() if networks is None else networks:
+            active = self._was_active.setdefault(network.uuid, set())
+            states = self._states.setdefault(network.uuid, {})
             for e, now in zip(network.endpoints, self._endpoint_states(network), strict=True):
                 if now.state is State.ACTIVE:
-                    self._was_active.add((network.uuid, e.uuid, e.place))
-                before = self._states.get((network.uuid, e.uuid))
-                self._states[network.uuid, e.uuid] = now.state
+                    active.add((e.uuid, e.place))
+                before = states.get(e.uuid)
+                states[e.uuid] = now.state
                 if before is not now.state:
                     reason = f": {now.reason}" if now.reason else ""
                     text = f"endpoint {e.uuid} of network {network.name} is {now.state}{reason}"

@@ -42,7 +42,7 @@ def connected(tables: int) -> tuple[SwitchState, list[str]]:
 
         wire.agent.answer = with_tables  # type: ignore[method-assign]
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while wire.session.state not in (SwitchState.READY, SwitchState.CLOSED):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             return wire.session.state, list(runtime.rejections.notes())

@@ -14,6 +14,7 @@ import pytest
 
 from libnetvirt import Endpoint, VirtualNetwork, aio
 from libnetvirt.daemon import serve
+from libnetvirt.daemon.idempotency import Answers
 from libnetvirt.driver import Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.drivers.remote import RemoteDriver
@@ -29,6 +30,7 @@ from libnetvirt.errors import (
     Unsupported,
 )
 from libnetvirt.uri import URI
+from tests.support.unix_proxy import Proxy
 
 BLUE = VirtualNetwork(
     uuid=7,
@@ -264,6 +266,7 @@ class Frail:
         self.answers = answers
         self.connections = 0
         self.requests: list[str] = []
+        self.keys: list[bytes] = []
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -276,6 +279,7 @@ class Frail:
             assert size is not None
             await reader.readexactly(int(size[1]))
             self.requests.append(head.split(b" ")[0].decode())
+            self.keys += re.findall(rb"idempotency-key: (\S+)", head)
             if n < self.answers:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
         writer.close()
@@ -323,6 +327,61 @@ def test_a_change_has_a_connection_of_its_own_and_is_sent_once(tmp_path: Path) -
 
     frail(tmp_path / "a", 9, changes)
     frail(tmp_path / "b", 0, breaks)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_change_whose_reply_is_lost_is_sent_again_and_carried_out_once(
+    tmp_path: Path, arrives: bool
+) -> None:
+    async def work(remote: RemoteDriver, path: Path) -> None:
+        following = remote.events()
+        await following.begin()
+        with Proxy(tmp_path / "proxy", path) as proxy:
+            far = await opened(tmp_path / "proxy")
+            proxy.lose(b"POST /v1/changes", before=not arrives)
+            await far.apply(Change(None, BLUE))
+            assert proxy.lost == 1
+            proxy.lose(b"POST /v1/changes", before=not arrives)
+            await far.apply(Change(BLUE, None))
+            assert proxy.lost == 2
+            await far.close()
+        assert list(await remote.networks()) == []
+        kinds: list[str] = []
+        while "network.removed" not in kinds:
+            kinds.append((await anext(following)).kind)
+        assert kinds.count("network.created") == 1
+
+    run(tmp_path, work)
+
+
+def test_a_server_that_does_not_know_the_first_request_any_more_makes_the_outcome_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "find", lambda *_: None)
+
+    async def work(remote: RemoteDriver, path: Path) -> None:
+        with Proxy(tmp_path / "proxy", path) as proxy:
+            far = await opened(tmp_path / "proxy")
+            proxy.lose(b"POST /v1/changes", before=False)
+            with pytest.raises(ConnectionFailed, match="check with 'netvirt list' whether"):
+                await far.apply(Change(None, BLUE))
+            await far.close()
+        assert list(await remote.networks()) == [BLUE]
+
+    run(tmp_path, work)
+
+
+def test_a_change_is_sent_twice_at_most(tmp_path: Path) -> None:
+    async def breaks(server: Frail, client: Client) -> None:
+        await client.get("version")
+        await asyncio.sleep(0)
+        server.answers = 0
+        with pytest.raises(ConnectionFailed, match="went away during a request"):
+            await client.change("changes", b"{}")
+        assert server.requests == ["GET", "POST", "POST"]
+        assert len(set(server.keys)) == 1
+
+    frail(tmp_path / "s", 1, breaks)
 
 
 def test_replies_become_errors() -> None:

@@ -44,9 +44,12 @@ class CacheWait:
         `AT_MOST`. The caller holds the lock."""
         if len(switches) > AT_MOST:
             return
-        waits = [self._tasks.spawn(self._pass(dpid)) for dpid in switches]
-        for late in await self._lock.wait(waits, yield_after):
-            late.cancel()
+        late = {self._tasks.spawn(self._pass(dpid)) for dpid in switches}
+        try:
+            late = await self._lock.wait(late, yield_after)
+        finally:
+            for one in late:
+                one.cancel()
 
     async def _pass(self, dpid: int) -> None:
         one = self._passes.begin(dpid)

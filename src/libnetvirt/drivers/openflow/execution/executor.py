@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from libnetvirt import operation_id
+from libnetvirt import operation_id, progress
 from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.engine.controller import LINGER, Controller, Transaction
 from libnetvirt.controller.engine.effects import REROUTE, PendingEffects
@@ -41,6 +41,7 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
 )
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.seeing import Seeing, Unseen
+from libnetvirt.drivers.openflow.execution.withdrawal import Withdrawal
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -116,35 +117,44 @@ class TransactionExecutor:
     # ---- operations ----------------------------------------------------------------------------
 
     async def apply(self, change: Change, admit: Admit) -> None:
-        """Carry out an operation completely, or not at all. If the caller is cancelled, it still ends so.
+        """Carry out an operation completely, or not at all. If the caller is cancelled before the operation
+        is committed, it is undone, and CancelledError raised then; else it returns.
 
         Raises StaleChange, whatever ``admit`` raises, and SubstrateError.
         """
         if self.closed:
             raise ConnectionClosed("the connection is closed: open a new one")
-        await asyncio.shield(self._tasks.spawn(self._apply(change, admit)))
+        withdrawal = Withdrawal()
+        await withdrawal.await_end(self._tasks.spawn(self._apply(change, admit, withdrawal)))
 
-    async def _apply(self, change: Change, admit: Admit) -> None:
+    async def _apply(self, change: Change, admit: Admit, withdrawal: Withdrawal) -> None:
         yield_after = self._connections.confirm_timeout * OPERATION_SHARE
         deadline = self._now() + self._connections.confirm_timeout
         while True:
             try:
                 async with self.lock:
-                    await self._carry_out(change, admit, yield_after)
+                    await self._carry_out(change, admit, withdrawal, yield_after)
                 break
+            except asyncio.CancelledError:
+                self.follow_up()
+                raise
             except Unseen as unseen:
                 self.follow_up()
+                withdrawal.check()
                 if self._now() > deadline:
                     raise NoPath(str(unseen)) from None
                 # Links are probed meanwhile, and the path may be another one.
                 await asyncio.sleep(SECOND_LOOK)
             except Unresponsive as unanswered:
+                withdrawal.check()
                 await self._unresponsive.answered(unanswered)
                 # Its switches may have a lot to do: it is not put off for ever.
                 yield_after *= 2
         self.follow_up()
 
-    async def _carry_out(self, change: Change, admit: Admit, yield_after: float) -> None:
+    async def _carry_out(
+        self, change: Change, admit: Admit, withdrawal: Withdrawal, yield_after: float
+    ) -> None:
         """Carry out an operation, or nothing. Raises Unresponsive if others are to go first."""
         record = self._core.state.rulesdb.networks.get(change.uuid)
         known = record.description if record else None
@@ -159,17 +169,29 @@ class TransactionExecutor:
                 addressed = self._connections.of(transaction.plan.switches)
                 if late := [session for session in addressed if session in self._unresponsive]:
                     raise Unresponsive(late)
-                await self.provisioner.prepare(transaction, self._connections.by_switch)
+                with withdrawal.settling():
+                    await self.provisioner.prepare(transaction, self._connections.by_switch)
+                withdrawal.check()
                 await self._execute(transaction, yield_after=yield_after)
                 await self._seeing.see(change.uuid, before, self._connections.confirm_timeout, yield_after)
-                await self._persistence.commit(change)
             except BaseException:
-                await self._undo(transaction)
+                with withdrawal.settling():
+                    await self._undo(transaction)
                 raise
-        await self._execute(Transaction(self._core.deferred.unneeded(), frozenset()), tolerant=True)
-        await self._finish(transaction)
-        await self._persistence.store_facts()
+            with withdrawal.settling():
+                await self._commit(change, transaction)
+        with withdrawal.settling():
+            await self._execute(Transaction(self._core.deferred.unneeded(), frozenset()), tolerant=True)
+            await self._finish(transaction)
+            await self._persistence.store_facts()
         self._report(change, transaction)
+
+    async def _commit(self, change: Change, transaction: Transaction) -> None:
+        try:
+            await self._persistence.commit(change)
+        except BaseException:
+            await self._undo(transaction)
+            raise
 
     def _report(self, change: Change, transaction: Transaction) -> None:
         network = change.after or change.before
@@ -239,7 +261,7 @@ class TransactionExecutor:
 
     async def _follow_events(self) -> None:
         # Events of any cause, whichever operation it was that started this task.
-        with operation_id.of(""):
+        with operation_id.of(""), progress.told_to(None):
             await self._follow_up()
 
     async def _follow_up(self) -> None:
@@ -353,7 +375,10 @@ class TransactionExecutor:
         try:
             passing = self._cache_passes(transaction)
             overtaken = self._core.deferred.overtaken().rounds
-            for number, one in enumerate((*overtaken, *transaction.plan.rounds), 1 - len(overtaken)):
+            rounds = (*overtaken, *transaction.plan.rounds)
+            for number, one in enumerate(rounds, 1 - len(overtaken)):
+                if not tolerant:
+                    progress.tell(number - 1 + len(overtaken), len(rounds))
                 if log.isEnabledFor(logging.DEBUG):
                     parts = (f"{len(one[d])} to switch {switch_text(d)}" for d in sorted(one))
                     log.debug("messages of a round: %s", ", ".join(parts))
@@ -367,6 +392,8 @@ class TransactionExecutor:
                 self._given -= {s for s in asked.values() if s not in self._unresponsive}
                 if number in passing:
                     await self._caches.passed(passing[number], yield_after)
+            if not tolerant:
+                progress.tell(len(rounds), len(rounds))
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
@@ -386,13 +413,16 @@ class TransactionExecutor:
         self, asked: dict[Confirmation, Session], tolerant: bool, yield_after: float
     ) -> None:
         """Wait until switches have confirmed a round."""
-        pending = await self.lock.wait(
-            [t for t, s in asked.items() if s not in self._unresponsive], yield_after
-        )
+        waits = [t for t, s in asked.items() if s not in self._unresponsive]
+        try:
+            pending = await self.lock.wait(waits, yield_after)
+        except asyncio.CancelledError:
+            # Withdrawn. Switches that answer in time are compared at once, the others when they answer.
+            await asyncio.wait(waits, timeout=yield_after)
+            self._put_off({t: s for t, s in asked.items() if not t.done()}, tolerant)
+            raise
         unanswered = {t: s for t, s in asked.items() if t in pending or s in self._unresponsive}
-        for task, session in unanswered.items():
-            recovery = self._recover(session, task, self._unresponsive.recovery(session), tolerant)
-            self._unresponsive.add(session, self._tasks.spawn(recovery))
+        self._put_off(unanswered, tolerant)
         for task, session in asked.items():
             error = None if task in unanswered else task.exception()
             if error is None:
@@ -402,6 +432,12 @@ class TransactionExecutor:
             self._disconnect(session, error)
         if unanswered and not tolerant:
             raise Unresponsive(list(unanswered.values()), list(unanswered))
+
+    def _put_off(self, unanswered: Mapping[Confirmation, Session], tolerant: bool) -> None:
+        """Do not wait for these switches until they have answered, and were compared."""
+        for task, session in unanswered.items():
+            recovery = self._recover(session, task, self._unresponsive.recovery(session), tolerant)
+            self._unresponsive.add(session, self._tasks.spawn(recovery))
 
     def _disconnect(self, session: Session, error: SubstrateError) -> None:
         if session in self._given:

@@ -20,7 +20,7 @@ from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 from libnetvirt.model import Event, State
 from tests.support.controller_rig import VLAN, endpoint, frame, mac, network
-from tests.unit.drivers.openflow.test_runtime import MORE, ONE, Lab
+from tests.unit.drivers.openflow.test_runtime import HASTY, MORE, ONE, PATIENT, Lab
 
 NEAR = network(2, endpoint(21, 1, 4), endpoint(22, 1, 4, 20))
 OFTEN = 0.002
@@ -29,9 +29,9 @@ OFTEN = 0.002
 class AuditedLab(Lab):
     """Two switches that are audited."""
 
-    def __init__(self, interval: float, repairs: bool) -> None:
+    def __init__(self, interval: float, repairs: bool, confirm: float) -> None:
         super().__init__(1000.0)
-        self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, 0.2, audit=interval, repairs=repairs)
+        self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, confirm, audit=interval, repairs=repairs)
         self.runtime.backoff = Backoff(first=0.0)
         self.events: list[Event] = []
 
@@ -68,18 +68,21 @@ class AuditedLab(Lab):
         return views.network_state(state, state.rulesdb.networks[uuid], self.runtime.now()).state
 
     async def until(self, true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENT):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
 
 def tell(
-    story: Callable[[AuditedLab], Coroutine[Any, Any, None]], interval: float = OFTEN, repairs: bool = True
+    story: Callable[[AuditedLab], Coroutine[Any, Any, None]],
+    interval: float = OFTEN,
+    repairs: bool = True,
+    confirm: float = PATIENT,
 ) -> None:
     """Tell a story of a lab that is audited."""
 
     async def whole() -> None:
-        lab = AuditedLab(interval, repairs)
+        lab = AuditedLab(interval, repairs, confirm)
         await lab.start()
         try:
             await lab.apply(None, ONE)
@@ -186,7 +189,7 @@ def test_a_switch_that_is_slow_to_answer_delays_no_operation_and_is_not_asked_ag
         lab.lose(2)
         await lab.until(lambda: lab.drift_events() == ["drift.found", "drift.mended"])
 
-    tell(story)
+    tell(story, confirm=HASTY)
 
 
 def test_a_repair_of_a_switch_that_does_not_answer_fails_in_time() -> None:
@@ -198,7 +201,7 @@ def test_a_repair_of_a_switch_that_does_not_answer_fails_in_time() -> None:
         assert not lab.wires[2].session.ended
         assert await lab.runtime.auditor.repair([1, 2], None) == []
 
-    tell(story, interval=0.0)
+    tell(story, interval=0.0, confirm=HASTY)
 
 
 def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again_later() -> None:
@@ -239,7 +242,7 @@ def test_a_switch_is_repaired_some_times_in_a_row_and_then_seldom() -> None:
 def test_two_programs_do_not_undo_each_others_work_without_end() -> None:
     async def story(lab: AuditedLab) -> None:
         before = lab.wires[1].agent.changes
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENT):
             while "times in a row" not in lab.events[-1].message:
                 flows = lab.fabric.switches[1].flows
                 for key in [k for k, f in flows.items() if f.table == Table.CLASSIFY and f.priority == 200]:

@@ -12,7 +12,7 @@ from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.errors import RuleRefused, StaleChange, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from tests.support.controller_rig import endpoint, network
-from tests.unit.drivers.openflow.test_runtime import MORE, ONE, Lab, run
+from tests.unit.drivers.openflow.test_runtime import HASTY, MORE, ONE, Lab, run
 
 #: so long that an operation that waited for it would not end
 TIMEOUT = 1000.0
@@ -26,7 +26,7 @@ CHANGES = pytest.mark.parametrize(
 
 
 def _run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = TIMEOUT) -> None:
-    run(story, answers)
+    run(story, answers, HASTY)
 
 
 async def _begun(lab: Lab, before: VirtualNetwork | None, after: VirtualNetwork | None) -> asyncio.Task[None]:

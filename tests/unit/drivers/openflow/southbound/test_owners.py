@@ -61,7 +61,7 @@ class Controller:
         return self.wire.session.state
 
     async def until(self, true: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
