@@ -218,8 +218,8 @@ class Connection:
         """All networks, ordered by creation."""
         return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
 
-    def rehearsal(self) -> Connection:
-        return Connection(self._loop, self._aio.rehearsal(), owner=False)
+    def rehearsal(self, *, joint: bool = False) -> Connection:
+        return Connection(self._loop, self._aio.rehearsal(joint=joint), owner=False)
 
     rehearsal.__doc__ = aio.Connection.rehearsal.__doc__
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path as FilePath
 from types import TracebackType
@@ -15,7 +16,15 @@ from typing import Self, Unpack
 
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
-from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
+from libnetvirt.errors import (
+    AlreadyExists,
+    InvalidDescription,
+    InvalidURI,
+    NetworkNotFound,
+    PreconditionFailed,
+    Unsupported,
+)
+from libnetvirt.joint_rehearsal import JointRehearsal
 from libnetvirt.model import (
     Applied,
     Event,
@@ -32,7 +41,7 @@ from libnetvirt.model import (
 from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network, endpoint_of
-from libnetvirt.session import Rehearsal, Session
+from libnetvirt.session import By, Rehearsal, Session
 from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
 
@@ -155,7 +164,7 @@ class Connection:
             await self.create(network, pending=pending)
             return applied(None, network)
 
-        return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
+        return await overlap(len(networks), create, limit=self._overlap, done=done)
 
     async def apply_all(
         self,
@@ -167,33 +176,38 @@ class Connection:
         """Make several networks be as described, each one as :meth:`apply` does, in an order that works:
         endpoints may move from one network to another, and be swapped. ``done`` is called after each one.
 
-        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal,
-        where no place becomes free for another.
+        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal
+        that is not ``joint``, where no place becomes free for another.
         """
         networks = [one(d) for d in descriptions]
-        assert self._session.acting is not None
+        if not isinstance(self._session, JointRehearsal):
+            assert self._session.acting is not None
 
         async def apply(network: VirtualNetwork) -> Applied:
             return await self.apply(network, pending=pending)
 
-        limit = self.driver.capabilities.overlap
-        return await Applying(networks, apply=apply, find=self._counterpart, limit=limit, done=done).run()
+        find, limit = self._counterpart, self._overlap
+        return await Applying(networks, apply=apply, find=find, limit=limit, done=done).run()
 
     async def remove_all(
-        self, keys: Sequence[str | int], *, done: Callable[[VirtualNetwork], None] = lambda _: None
+        self,
+        keys: Sequence[str | int],
+        *,
+        by: By | None = None,
+        done: Callable[[VirtualNetwork], None] = lambda _: None,
     ) -> list[VirtualNetwork]:
-        """Remove several networks, by uuid or name, some at the same time if the driver gains by it. ``done``
-        is called with the description of each one that is gone, in the order given.
+        """Remove several networks, found as :meth:`lookup` finds them, some at the same time if the driver
+        gains by it. ``done`` is called with the description of each one that is gone, in the order given.
 
         Once one has failed, no other is begun. Raises NetworkNotFound, SubstrateError.
         """
 
         async def remove(number: int) -> VirtualNetwork:
-            network = await self._session.find(str(keys[number]))
+            network = await self._session.find(str(keys[number]), by)
             await Network(self._session, network.uuid).remove()
             return network
 
-        return await overlap(len(keys), remove, limit=self.driver.capabilities.overlap, done=done)
+        return await overlap(len(keys), remove, limit=self._overlap, done=done)
 
     async def check(self, description: Description, *, pending: bool = False) -> Applied:
         """Check whether :meth:`apply` would accept a description now, and return what it would change in the
@@ -208,13 +222,22 @@ class Connection:
         await self._session.examine(Change(found, after, pending))
         return applied(found, after)
 
-    def rehearsal(self) -> Connection:
+    def rehearsal(self, *, joint: bool = False) -> Connection:
         """The same connection for operations that change nothing: create, apply, remove, and all of its
         networks, each on the networks as they are now. They raise what they would raise before a switch is
-        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported."""
+        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported.
+
+        ``joint``: each operation is judged as if those before it had been carried out: whether names, uuids
+        and places of endpoints are free. What constraints reserve is still judged as it is now.
+        """
         other = copy(self)
-        other._session = Rehearsal(self._session)
+        other._session = (JointRehearsal if joint else Rehearsal)(self._session)
         return other
+
+    @property
+    def _overlap(self) -> int:
+        """How many operations on several networks run at a time."""
+        return 1 if isinstance(self._session, Rehearsal) else self.driver.capabilities.overlap
 
     @property
     def forecast(self) -> Forecast | None:
@@ -242,9 +265,10 @@ class Connection:
         """The descriptions of all networks, ordered by creation, with one request to the driver."""
         return list(await self.driver.networks())
 
-    async def lookup(self, key: str | int) -> Network:
-        """The network with this uuid, or else this name. Raises NetworkNotFound."""
-        return Network(self._session, (await self._session.find(str(key))).uuid)
+    async def lookup(self, key: str | int, *, by: By | None = None) -> Network:
+        """The network with this uuid, or else this name; ``by``: only the one with this uuid, or only the one
+        with this name, which may be the uuid of another. Raises NetworkNotFound."""
+        return Network(self._session, (await self._session.find(str(key), by)).uuid)
 
     async def substrate(self) -> Substrate:
         """The switches, ports and links."""
@@ -308,22 +332,37 @@ class Connection:
         """Undo what others changed in the rules or rows of one network, or of all.
 
         ``orphans``: remove also what libnetvirt made and no network needs any more; for all networks only.
-        Returns what was done, one line each. Raises NetworkNotFound, Unsupported.
+        Returns what was done, one line each. In a rehearsal: what is known to be changed, which ``drift`` in
+        the state of networks tells; the repair itself looks again. Raises NetworkNotFound, Unsupported.
         """
         if key is not None and orphans:
             raise InvalidDescription("orphans belong to no network: repair all networks to remove them")
         uuid = None if key is None else (await self._session.find(str(key))).uuid
         self.driver.capabilities.require("repair", "repairing networks")
+        if isinstance(self._session, Rehearsal):
+            if orphans:
+                raise Unsupported("what no network needs is found by the repair itself: rehearse without it")
+            return [line async for line in self._drift(uuid)]
         return await self._session.acting.repair(uuid, orphans=orphans)
+
+    async def _drift(self, uuid: str | None) -> AsyncIterator[str]:
+        """What is known to be changed by others in one network, or in all, one line each."""
+        for network in await self.driver.networks():
+            if uuid in (None, network.uuid):
+                with suppress(NetworkNotFound):  # removed meanwhile
+                    for text in (await self.driver.state(network.uuid)).drift:
+                        yield f"network {network.name}: would be repaired: {text}"
 
     async def reload(self, *, degrade: bool = False) -> Sequence[str]:
         """Read the operator's files that the URI names again, such as the capacities of links.
 
         ``degrade``: constraints that no longer fit are degraded; without it they make the reload fail.
-        Returns what happened to constraints, one line each. Raises ConstraintUnmet, InvalidDescription,
-        InvalidURI, Unsupported; then nothing is changed.
+        Returns what happened to constraints, one line each; in a rehearsal, what would happen. Raises
+        ConstraintUnmet, InvalidDescription, InvalidURI, Unsupported; then nothing is changed.
         """
         self.driver.capabilities.require("reload", "reloading files")
+        if isinstance(self._session, Rehearsal):
+            return await self.driver.preview_reload(degrade=degrade)
         return await self._session.acting.reload(degrade=degrade)
 
     async def adopt(self, switch: str | int | None = None) -> Sequence[str]:

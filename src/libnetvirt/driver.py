@@ -234,6 +234,8 @@ class Driver(ABC):
 
     #: the options of the driver's URI
     settings: ClassVar[type[DriverSettings]] = DriverSettings
+    #: kinds of events that only this driver has, with what they say: others are in model/event_kinds.py
+    event_kinds: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     @abstractmethod
@@ -264,6 +266,14 @@ class Driver(ABC):
         """
         raise Unsupported(f"{uri.text!r}: this driver has no state file ({len(content)}, {incomplete=})")
 
+    @classmethod
+    def preview_restore(
+        cls, uri: URI, content: bytes, *, incomplete: bool = False
+    ) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+        """What :meth:`restore` would replace (None: it cannot be read), and by what. Blocks, and changes
+        nothing. Raises what :meth:`restore` raises."""
+        raise Unsupported(f"{uri.text!r}: this driver has no state file ({len(content)}, {incomplete=})")
+
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
@@ -276,6 +286,14 @@ class Driver(ABC):
     @abstractmethod
     async def lookup(self, key: str) -> VirtualNetwork | None:
         """The network with this uuid, or else this name."""
+
+    async def named(self, name: str) -> VirtualNetwork | None:
+        """The network with this name, also if another one has it as its uuid. Drivers that look names up
+        without reading all networks say it faster."""
+        found = await self.lookup(name)
+        if found is None or found.name == name:
+            return found
+        return next((n for n in await self.networks() if n.name == name), None)
 
     @abstractmethod
     def validate(self, change: Change) -> None:
@@ -360,6 +378,11 @@ class Driver(ABC):
         changed, if not ``degrade``; InvalidDescription or InvalidURI if a file is wrong or cannot be read.
         """
         raise Unsupported(f"reload: not offered ({degrade=})")
+
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """What :meth:`reload` would do to constraints, one line each, as it would tell it (capability
+        ``reload``). Changes nothing. Raises what :meth:`reload` raises."""
+        raise Unsupported(f"a rehearsal of reload: not offered ({degrade=})")
 
     async def adopt(self, switch: str | None) -> Sequence[str]:
         """Take over a switch that is refused because its rules belong to another controller, or are newer

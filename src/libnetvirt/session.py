@@ -8,6 +8,7 @@ description.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from libnetvirt import operation_id
 from libnetvirt.driver import Change, Driver
@@ -19,6 +20,8 @@ from libnetvirt.suggestions import did_you_mean
 # How often an operation is tried if other clients change the network meanwhile.
 _ATTEMPTS = 16
 
+#: what a network is looked up by
+By = Literal["uuid", "name"]
 Edit = Callable[[VirtualNetwork], VirtualNetwork | None]
 
 
@@ -41,25 +44,30 @@ class Session:
         """The driver, for what cannot be rehearsed. Raises ConnectionClosed; Unsupported in a rehearsal."""
         return self.driver
 
-    async def find(self, key: str) -> VirtualNetwork:
-        """The description of the network with this uuid, or else this name. Raises NetworkNotFound."""
-        found = await self.driver.lookup(key)
+    async def find(self, key: str, by: By | None = None) -> VirtualNetwork:
+        """The description of the network with this uuid, or else this name; ``by``: only with this uuid, or
+        only with this name. Raises NetworkNotFound."""
+        if by is None:
+            found = await self.driver.lookup(key)
+        else:
+            found = await (self.named(key) if by == "name" else self.with_uuid(key))
         if found is None:
             known = {
-                name for network in await self.driver.networks() for name in (network.name, network.uuid)
+                getattr(network, field)
+                for network in await self.driver.networks()
+                for field in (("name",) if by == "name" else ("name", "uuid"))
             }
             meant = did_you_mean(key, known)
+            what = " with the name" if by == "name" else ""
             raise NetworkNotFound(
-                f"there is no network {key!r}{'.' if meant else ':'}{meant} 'netvirt list' shows the networks"
+                f"there is no network{what} {key!r}{'.' if meant else ':'}{meant} 'netvirt list' shows the "
+                "networks"
             )
         return found
 
     async def named(self, name: str) -> VirtualNetwork | None:
         """The network with this name, also if another one has it as its uuid; None if there is none."""
-        found = await self.driver.lookup(name)
-        if found is None or found.name == name:
-            return found
-        return next((n for n in await self.driver.networks() if n.name == name), None)
+        return await self.driver.named(name)
 
     async def with_uuid(self, uuid: str) -> VirtualNetwork | None:
         """The network with this uuid, never one with this name; None if there is none."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, Self, get_args
+from typing import Annotated, Any, Final, NamedTuple, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -72,8 +72,10 @@ def _printable(text: str) -> str:
     return text
 
 
+#: how the name of a file is shown
+FILE: Final = Shown("FILE")
 #: The name of a file; None if the URI does not give one.
-File = Annotated[str | None, Shown("FILE")]
+File = Annotated[str | None, FILE]
 #: The name under which a driver marks its rows in a database that others use, too.
 Owner = Annotated[
     str,
@@ -125,6 +127,21 @@ class DriverSettings(BaseModel):
     def given(self, *names: str) -> dict[str, str]:
         """The text options with these names that are not None, by name."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def files(self) -> dict[str, str]:
+        """The options that name files, and what they name. One that may name something else as well is among
+        them only if it names a file: drivers that have such an option add it."""
+        return {
+            field.alias or name: str(value)
+            for name, field in type(self).model_fields.items()
+            if FILE in field.metadata and (value := getattr(self, name)) is not None
+        }
+
+    @property
+    def state_path(self) -> str:
+        """The file that sessions keep their state in, which one of them at a time can hold; empty if there is
+        none."""
+        return ""
 
     @classmethod
     def _faults(cls, errors: list[ErrorDetails], uri: URI) -> list[Fault]:

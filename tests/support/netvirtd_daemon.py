@@ -19,7 +19,7 @@ default-connection = "a"
 [connections.a]
 uri = "test:///default"
 [connections.b]
-uri = "test:///default?state=b.db"
+uri = "test:///default?state={directory}/b.db"
 [[listeners]]
 path = "{directory}/d.sock"
 """

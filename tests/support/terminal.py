@@ -14,22 +14,25 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
+#: variables of the environment of the tests that programs do not see
+HIDDEN = ("COLUMNS", "LINES", "NO_COLOR", "NETVIRT_PAGER")
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Terminal:
-    """A program whose stdin, stdout and stderr are a terminal of some width."""
+    """A program whose stdin, stdout and stderr are a terminal of some width, without a pager unless the
+    environment names one."""
 
     def __init__(
         self, words: Sequence[str], environment: Mapping[str, str] | None = None, columns: int = 80
     ) -> None:
         self._screen, inner = pty.openpty()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        kept = {k: v for k, v in os.environ.items() if k not in HIDDEN}
         try:
             self.process = subprocess.Popen(
                 words, stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
-                env={**kept, "TERM": "xterm", **(environment or {})},
+                env={**kept, "TERM": "xterm", "PAGER": "", **(environment or {})},
             )  # fmt: skip
         finally:
             os.close(inner)

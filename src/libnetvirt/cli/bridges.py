@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,11 +10,12 @@ import typer
 
 from libnetvirt.cli.host import Finding, examine
 from libnetvirt.cli.options import Format, Output, chosen
-from libnetvirt.cli.output import document, line
+from libnetvirt.cli.output import document, line, told
+from libnetvirt.cli.paging import pages
 from libnetvirt.configuration import PATH
 from libnetvirt.errors import InvalidDescription, SubstrateError
 from libnetvirt.ovsdb import preparation
-from libnetvirt.ovsdb.bridges import Wanted, commands
+from libnetvirt.ovsdb.bridges import BridgeFault, Wanted, commands
 from libnetvirt.ovsdb.remotes import FORMS, Remote, tls_context
 
 # The MTU of links if --mtu is not given: room for every encapsulation, with large packets of hosts.
@@ -48,6 +50,7 @@ Certificate = Annotated[
 Ca = Annotated[str | None, typer.Option("--ca", metavar="FILE", help="CA certificate, for ssl.")]
 
 
+@pages
 def doctor(
     ctx: typer.Context,
     names: Bridges = None,
@@ -118,6 +121,7 @@ def _report_host(found: list[Finding], output_format: Format) -> None:
 
 
 def prepare(
+    ctx: typer.Context,
     names: Bridges = None,
     switch: Database = None,
     controller: Controller = None,
@@ -130,6 +134,7 @@ def prepare(
     key: Key = None,
     certificate: Certificate = None,
     ca: Ca = None,
+    output: Output = None,
 ) -> None:
     """Set bridges of Open vSwitch up for networks.
 
@@ -145,24 +150,27 @@ def prepare(
       netvirt prepare br0 --controller tcp:192.0.2.1:6653 --print
       netvirt prepare br0 --switch tcp:192.0.2.17:6640
     """
+    output_format = chosen(ctx, output)
     wanted = _wanted(controller, datapath_id, link, mtu)
     if wanted.datapath_id and names is not None and len(names) > 1:
         raise InvalidDescription("a datapath id belongs to one bridge: name one bridge with --datapath-id")
     if only_print:
         if not names:
             raise InvalidDescription("name the bridges whose commands are to be printed")
-        for command in dict.fromkeys(c for name in names for c in commands(name, wanted)):
-            line(command)
+        found_commands = list(dict.fromkeys(c for name in names for c in commands(name, wanted)))
+        told(found_commands, {"commands": found_commands}, output_format)
         return
     remote, tls = _database(switch, key, certificate, ca)
     found = preparation.prepare(remote, names or (), wanted, tls)
+    texts: list[str] = []
     for one in found:
-        line(f"bridge {one.name} is prepared" if not one.left else f"bridge {one.name} is not ready yet")
-        for fault in one.corrected:
-            line(f"- corrected: {fault.text}")
-        for fault in one.left:
-            line(f"- {fault.text}")
-            line(f"  {fault.remedy}")
+        texts.append(f"bridge {one.name} is {'not ready yet' if one.left else 'prepared'}")
+        texts += [f"- corrected: {fault.text}" for fault in one.corrected]
+        texts += [text for fault in one.left for text in (f"- {fault.text}", f"  {fault.remedy}")]
+    described = [
+        {"bridge": one.name, "corrected": _faults(one.corrected), "left": _faults(one.left)} for one in found
+    ]
+    told(texts, described, output_format)
     if any(one.left for one in found):
         raise typer.Exit(FOUND)
 
@@ -198,7 +206,9 @@ def _document(one: preparation.Examined) -> dict[str, Any]:
     return {
         "bridge": one.name,
         "datapath-id": one.datapath_id,
-        "faults": [
-            {"kind": f.kind, "unsafe": f.unsafe, "text": f.text, "remedy": f.remedy} for f in one.faults
-        ],
+        "faults": _faults(one.faults),
     }
+
+
+def _faults(faults: Iterable[BridgeFault]) -> list[dict[str, Any]]:
+    return [{"kind": f.kind, "unsafe": f.unsafe, "text": f.text, "remedy": f.remedy} for f in faults]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from libnetvirt.cli.options import Connect, Output, chosen
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.output import document, line, table, told
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.servers import server_socket
 from libnetvirt.cli.system_files import write
 from libnetvirt.configuration import PATH, Configuration, effective, load, running, toml_value
@@ -16,7 +17,7 @@ from libnetvirt.configuration import PATH, Configuration, effective, load, runni
 _File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help=f"The configuration [default: {PATH}].")]
 
 
-def check(file: _File = None) -> None:
+def check(ctx: typer.Context, file: _File = None, output: Output = None) -> None:
     """Check the configuration, and open nothing.
 
     Prints every fault with its line and the remedy. 'netvirtd --check-config' is the same.
@@ -26,9 +27,11 @@ def check(file: _File = None) -> None:
       netvirt config check
       netvirt config check ./netvirtd.toml
     """
+    wanted = chosen(ctx, output)
     path = file or PATH
-    configuration = load(path)
-    line(f"{path} is right: {', '.join(configuration.connections)}")
+    names = list(load(path).connections)
+    text = f"{path} is right: {', '.join(names)}"
+    told([text], {"file": str(path), "valid": True, "connections": names}, wanted)
 
 
 def files(
@@ -37,6 +40,7 @@ def files(
         Path,
         typer.Argument(metavar="[ROOT]", help="Directory below which they are written.", show_default=True),
     ] = Path("/"),
+    output: Output = None,
 ) -> None:
     """Write the files that netvirtd needs as a service of systemd.
 
@@ -51,10 +55,12 @@ def files(
       systemctl daemon-reload
       systemctl enable --now netvirtd
     """
-    for path in write(root, ctx.find_root().command):
-        line(str(path))
+    wanted = chosen(ctx, output)
+    written = [str(path) for path in write(root, ctx.find_root().command)]
+    told(written, {"files": written}, wanted)
 
 
+@pages
 def show(
     ctx: typer.Context,
     file: _File = None,

@@ -12,13 +12,25 @@ import typer
 import libnetvirt
 from libnetvirt import Constraint
 from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line
+from libnetvirt.cli.parts import PartFile, option_names, part, required, same
 from libnetvirt.driver import FEATURES
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts.")]
 Destination = Annotated[
     str, typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends.")
+]
+
+
+MaybeSource = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts."),
+]
+MaybeDestination = Annotated[
+    str | None,
+    typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends."),
 ]
 
 
@@ -72,63 +84,88 @@ class Requirements:
 def add(
     ctx: typer.Context,
     network: NetworkName,
-    source: Source,
-    destination: Destination,
+    source: MaybeSource = None,
+    destination: MaybeDestination = None,
+    *,
     given: Requirements,
+    file: PartFile = None,
     dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Add a constraint on the path between two endpoints.
 
-    A constraint applies to one direction. 'netvirt drivers' shows which drivers offer constraints.
+    A constraint applies to one direction. 'netvirt drivers' shows which drivers offer constraints. It is
+    described by arguments and options, or by a file.
 
     \b
     Examples:
       netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' \\
           --max-latency '5 ms'
+      netvirt constraint add blue -f constraint.yaml
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(ctx, source, destination, given.given)
+    if file is not None:
+        constraint = _described(ctx, file, source, destination, given, None)
+    else:
+        source, destination = required(ctx, SOURCE=source, DESTINATION=destination)
+        constraint = _constraint(ctx, source, destination, given.given)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
-        _require(connection, source, destination, given.given)
+        found = find(target, network)
+        _require(connection, constraint.source, constraint.destination, constraint.asked)
         found.add_constraint(constraint)
         if dry_run:
             tell(target, wanted)
             return
-    _tell(network, source, destination, "added", wanted)
+    _tell(network, constraint.source, constraint.destination, "added", wanted)
 
 
 @takes(Requirements)
 def modify(
     ctx: typer.Context,
     network: NetworkName,
-    source: Source,
-    destination: Destination,
+    source: MaybeSource = None,
+    destination: MaybeDestination = None,
+    *,
     given: Requirements,
     clear: Clear = None,
+    file: PartFile = None,
     dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Change fields of a constraint.
 
-    Each option replaces the old value of its field. Fields without an option stay as they are.
+    Each option replaces the old value of its field. Fields without an option stay as they are. A file
+    replaces the whole constraint from its source to its destination.
 
     \b
     Examples:
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
       netvirt constraint modify blue 11 12 --clear max-latency
+      netvirt constraint modify blue -f constraint.yaml
     """
     wanted = chosen(ctx, output)
+    if file is not None:
+        constraint = _described(ctx, file, source, destination, given, clear)
+        with connected(ctx, connect) as connection:
+            target = rehearsed(connection, dry_run)
+            found = find(target, network)
+            _require(connection, constraint.source, constraint.destination, constraint.asked)
+            found.replace_constraint(constraint)
+            if dry_run:
+                tell(target, wanted)
+                return
+        _tell(network, constraint.source, constraint.destination, "modified", wanted)
+        return
+    source, destination = required(ctx, SOURCE=source, DESTINATION=destination)
     changes = _changes(ctx, clear, given)
     if not changes:
         raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         _require(connection, source, destination, changes)
         found.modify_constraint(source, destination, **changes)
         if dry_run:
@@ -160,7 +197,7 @@ def check(
     wanted = chosen(ctx, output)
     changes = _changes(ctx, clear, given)
     with connected(ctx, connect) as connection:
-        now = connection.lookup(network).description()
+        now = find(connection, network).description()
         old = now.constraint(source, destination)
         new = old.changed(**changes) if old else _constraint(ctx, source, destination, changes)
         others = tuple(c for c in now.constraints if c is not old)
@@ -186,7 +223,7 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         capabilities = connection.capabilities()
         known = [feature for feature in FEATURES if feature.startswith("constraint.")]
         if not capabilities.features.intersection(known):
@@ -196,6 +233,21 @@ def remove(
             tell(target, wanted)
             return
     _tell(network, source, destination, "removed", wanted)
+
+
+def _described(
+    ctx: typer.Context,
+    file: str,
+    source: str | None,
+    destination: str | None,
+    given: Requirements,
+    clear: list[Clearable] | None,
+) -> Constraint:
+    """The constraint in a file. Raises BadParameter if options are given as well, or other endpoints."""
+    found = part(ctx, Constraint, file, {"--clear": clear} | option_names(given.given))
+    same(ctx, "source", source, found.source)
+    same(ctx, "destination", destination, found.destination)
+    return found
 
 
 def _changes(ctx: typer.Context, clear: list[Clearable] | None, given: Requirements) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import typer
 from libnetvirt.cli.options import Output, chosen
 from libnetvirt.cli.output import document, line
 from libnetvirt.cli.output import table as plain_table
+from libnetvirt.cli.paging import pages
 from libnetvirt.driver import DRIVERS, FEATURES, TRANSPORTS, Capabilities, installed, load
 from libnetvirt.errors import DriverNotFound
 from libnetvirt.settings import Option
@@ -19,6 +20,7 @@ from libnetvirt.uri import URI
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the options of each driver's URI, too.")]
 
 
+@pages
 def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None) -> None:
     """Show the capabilities of the installed drivers.
 

@@ -22,6 +22,7 @@ import libnetvirt
 from libnetvirt import Forecast, InvalidDescription, PreconditionFailed, VirtualNetwork, formats
 from libnetvirt.cli.forecasts import DryRun, details, last
 from libnetvirt.cli.main import describe
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import DOCUMENTS, Connect, DocumentOutput, NetworkName, Pending, chosen, connected
 from libnetvirt.cli.output import clean, line
 from libnetvirt.errors import NetvirtError
@@ -60,7 +61,7 @@ def edit(
     wanted = chosen(ctx, output, DOCUMENTS)
     editor = _editor()
     with connected(ctx, connect) as connection:
-        before = connection.lookup(network).description()
+        before = find(connection, network).description()
         text = formats.write([before], str(wanted)).rstrip("\n") + "\n"
         with _kept(before.name, str(wanted), text) as file:
             _Editing(connection, before, editor, file, pending=pending, ask=not yes, dry_run=dry_run).run()
@@ -81,7 +82,7 @@ class _Editing:
         dry_run: bool,
     ) -> None:
         self._trial = connection.rehearsal()
-        self._network, self._before = connection.lookup(before.uuid), before
+        self._network, self._before = connection.lookup(before.uuid, by="uuid"), before
         self._dry_run = dry_run
         self._editor, self._file = editor, file
         self._pending, self._ask = pending, ask
@@ -112,7 +113,7 @@ class _Editing:
 
     def _foresee(self, after: VirtualNetwork) -> Forecast:
         """What the new description would change. Raises what applying it would raise."""
-        network = self._trial.lookup(self._before.uuid)
+        network = self._trial.lookup(self._before.uuid, by="uuid")
         network.if_match(self._before).replace(after, pending=self._pending)
         return last(self._trial)
 

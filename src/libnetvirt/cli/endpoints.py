@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+import libnetvirt
 from libnetvirt import Endpoint, Fault, InvalidDescription
 from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import (
     Connect,
     Format,
@@ -21,6 +23,7 @@ from libnetvirt.cli.options import (
     takes,
 )
 from libnetvirt.cli.output import document, line
+from libnetvirt.cli.parts import PartFile, option_names, part, required, same
 
 EndpointUuid = Annotated[
     str, typer.Argument(metavar="UUID", help="UUID of the endpoint, unique in its network.")
@@ -132,12 +135,16 @@ class Clearable(StrEnum):
 def add(
     ctx: typer.Context,
     network: NetworkName,
-    uuid: Annotated[str, typer.Option(metavar="UUID", help="UUID of the endpoint, unique in its network.")],
-    switch: Annotated[str, typer.Option(metavar="S", help="Id of the switch.")],
+    uuid: Annotated[
+        str | None, typer.Option(metavar="UUID", help="UUID of the endpoint, unique in its network.")
+    ] = None,
+    switch: Annotated[str | None, typer.Option(metavar="S", help="Id of the switch.")] = None,
     port: Annotated[
-        str, typer.Option(metavar="P", help="Number or name of the port; several for a LAG: 5,6.")
-    ],
+        str | None, typer.Option(metavar="P", help="Number or name of the port; several for a LAG: 5,6.")
+    ] = None,
+    *,
     given: Attributes,
+    file: PartFile = None,
     pending: Pending = False,
     dry_run: DryRun = False,
     connect: Connect = None,
@@ -145,8 +152,9 @@ def add(
 ) -> None:
     """Add an endpoint to a network.
 
-    Returns when the network forwards traffic to the endpoint. Without --vlan or --mpls, the endpoint takes
-    the untagged frames of its port.
+    Returns when the network forwards traffic to the endpoint. It is described by options or by a file; by
+    options, --uuid, --switch and --port are needed, and without --vlan or --mpls, the endpoint takes the
+    untagged frames of its port.
 
     \b
     Examples:
@@ -155,26 +163,32 @@ def add(
           --inbound '50 Mbit/s'
       netvirt endpoint add green --uuid 1 --switch 4 --port 1 \\
           --address 10.0.1.254/24
+      netvirt endpoint add blue -f endpoint.yaml
     """
     wanted = chosen(ctx, output)
-    fields = given.fields(ctx)
-    if given.limits:
-        fields["bandwidth"] = given.limits
-    endpoint = Endpoint(**{"uuid": uuid, "switch": switch, "port": port, **fields})
+    place = {"--uuid": uuid, "--switch": switch, "--port": port}
+    if file is not None:
+        endpoint = part(ctx, Endpoint, file, place | option_names(vars(given)))
+    else:
+        required(ctx, **place)
+        fields = given.fields(ctx)
+        if given.limits:
+            fields["bandwidth"] = given.limits
+        endpoint = Endpoint(**{"uuid": uuid, "switch": switch, "port": port, **fields})
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        added = target.lookup(network).add_endpoint(endpoint, pending=pending)
-        if dry_run:
-            tell(target, wanted)
-        else:
-            _tell(network, added, "added", wanted)
+        added = find(target, network).add_endpoint(endpoint, pending=pending)
+        _end(target, network, added, "added", wanted, dry_run)
 
 
 @takes(Attributes)
 def modify(
     ctx: typer.Context,
     network: NetworkName,
-    uuid: EndpointUuid,
+    uuid: Annotated[
+        str | None,
+        typer.Argument(metavar="UUID", help="UUID of the endpoint; not needed with a file."),
+    ] = None,
     switch: Annotated[str | None, typer.Option(metavar="S", help="Move the endpoint to this switch.")] = None,
     port: Annotated[
         str | None, typer.Option(metavar="P", help="Move the endpoint to this port; several: 5,6.")
@@ -187,6 +201,7 @@ def modify(
             "--clear", metavar="FIELD", help=f"Remove a field ({', '.join(Clearable)}); may be repeated."
         ),
     ] = None,
+    file: PartFile = None,
     pending: Pending = False,
     dry_run: DryRun = False,
     connect: Connect = None,
@@ -194,15 +209,27 @@ def modify(
 ) -> None:
     """Change fields of an endpoint.
 
-    Each option replaces the old value of its field. Fields without an option stay as they are.
+    Each option replaces the old value of its field. Fields without an option stay as they are. A file
+    replaces the whole endpoint with its uuid.
 
     \b
     Examples:
       netvirt endpoint modify blue 12 --switch 3 --port 2
       netvirt endpoint modify blue 12 --clear tag
       netvirt endpoint modify blue 12 --outbound '20 Mbit/s'
+      netvirt endpoint modify blue -f endpoint.yaml
     """
     wanted = chosen(ctx, output)
+    if file is not None:
+        options = {"--switch": switch, "--port": port, "--clear": clear} | option_names(vars(given))
+        endpoint = part(ctx, Endpoint, file, options)
+        same(ctx, "endpoint", uuid, endpoint.uuid)
+        with connected(ctx, connect) as connection:
+            target = rehearsed(connection, dry_run)
+            replaced = find(target, network).replace_endpoint(endpoint, pending=pending)
+            _end(target, network, replaced, "modified", wanted, dry_run)
+        return
+    (uuid,) = required(ctx, UUID=uuid)
     _refuse_both(ctx, clear or [], given)
     place = {name: value for name, value in (("switch", switch), ("port", port)) if value is not None}
     fields = _cleared(clear or []) | place | given.fields(ctx)
@@ -211,17 +238,14 @@ def modify(
         raise typer.BadParameter("nothing to change: give at least one option, such as --port.", ctx=ctx)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        found = target.lookup(network)
+        found = find(target, network)
         if limits:
             old = found.description().endpoint(uuid)
             if old is not None and old.bandwidth is not None and "bandwidth" not in fields:
                 limits = old.bandwidth.model_dump(exclude_none=True) | limits
             fields["bandwidth"] = limits
         modified = found.modify_endpoint(uuid, pending=pending, **fields)
-        if dry_run:
-            tell(target, wanted)
-        else:
-            _tell(network, modified, "modified", wanted)
+        _end(target, network, modified, "modified", wanted, dry_run)
 
 
 def remove(
@@ -243,7 +267,7 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         target = rehearsed(connection, dry_run)
-        target.lookup(network).remove_endpoint(uuid)
+        find(target, network).remove_endpoint(uuid)
         if dry_run:
             tell(target, wanted)
             return
@@ -302,9 +326,18 @@ def _routes(texts: list[str]) -> list[dict[str, str]]:
     return routes
 
 
-def _tell(network: str, endpoint: Endpoint, outcome: str, output: Format) -> None:
-    if output.tabular:
+def _end(
+    target: libnetvirt.Connection,
+    network: str,
+    endpoint: Endpoint,
+    outcome: str,
+    output: Format,
+    dry_run: bool,
+) -> None:
+    if dry_run:
+        tell(target, output)
+    elif output.tabular:
         line(f"endpoint {endpoint.uuid} of {network} {outcome} at {endpoint.place}")
-        return
-    written = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
-    document({"network": network, "uuid": endpoint.uuid, "outcome": outcome, "endpoint": written}, output)
+    else:
+        written = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document({"network": network, "uuid": endpoint.uuid, "outcome": outcome, "endpoint": written}, output)

@@ -14,7 +14,7 @@ import typer
 
 from libnetvirt import Event, aio
 from libnetvirt.cli.options import STREAMS, Connect, Format, StreamOutput, address, chosen
-from libnetvirt.cli.output import line
+from libnetvirt.cli.output import line, member
 
 #: Seconds between checks whether the reader of stdout has closed the pipe.
 _PIPE_CHECK = 0.5
@@ -106,7 +106,10 @@ async def _print(
     printed = 0
     # No name is given to the iterator: else it would not be closed before the loop is, if a line fails.
     async for event in connection.events(after=after, since=since):
-        line(event.model_dump_json(by_alias=True) if output is Format.JSON else text(event))
+        if output is Format.TABLE:
+            line(text(event))
+        else:
+            member(event.to_json(), output)
         sys.stdout.flush()
         printed += 1
         if count is not None and printed >= count:

@@ -11,7 +11,7 @@ import typer
 from libnetvirt import formats
 from libnetvirt.cli import files
 from libnetvirt.cli.forecasts import DryRun
-from libnetvirt.cli.networks import words_of
+from libnetvirt.cli.networks import removed, words_of
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
@@ -96,18 +96,16 @@ def import_networks(
     wanted = chosen(ctx, output)
     described = files.read_valid([file])
     networks = [one.network for one in described]
-    would = "would be " if dry_run else ""
     with connected(ctx, connect) as connection:
         kept = {network.uuid for network in networks}
         others = [one for one in connection.descriptions() if one.uuid not in kept] if remove_others else []
-        if others and not dry_run:
-            connection.remove_all([one.uuid for one in others])
-        if wanted.tabular:
-            for other in others:
-                line(f"network {other.name} ({other.uuid}) {would}removed")
         with Several("importing", wanted, dry_run=dry_run) as several:
             several.begin(words_of(described))
+            gone = [one.uuid for one in others]
             if dry_run:
-                several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
+                trial = connection.rehearsal(joint=True)
+                trial.remove_all(gone, by="uuid", done=several.foreseen(trial))
+                trial.apply_all(networks, pending=pending, done=several.foreseen(trial))
             else:
+                connection.remove_all(gone, by="uuid", done=lambda one: several.done(removed(one)))
                 connection.apply_all(networks, pending=pending, done=several.done)

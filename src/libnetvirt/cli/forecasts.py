@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
-
-import typer
 
 import libnetvirt
 from libnetvirt import Bandwidth, Forecast
-from libnetvirt.cli.options import Format
+from libnetvirt.cli.options import DryRun, Format
 from libnetvirt.cli.output import clean, document, line
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
-]
+__all__ = ["DryRun", "details", "last", "print_one", "rehearsed", "tell"]
 
 
 def rehearsed(connection: libnetvirt.Connection, dry_run: bool) -> libnetvirt.Connection:
@@ -35,6 +30,11 @@ def tell(connection: libnetvirt.Connection, output: Format) -> None:
     if not output.tabular:
         document(found.to_json(), output)
         return
+    print_one(found)
+
+
+def print_one(found: Forecast) -> None:
+    """Print what an operation would change, for people."""
     line(f"network {clean(found.name)} ({found.uuid}) would be {found.outcome}")
     for text in details(found):
         line(f"  {text}")

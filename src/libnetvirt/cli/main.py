@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from libnetvirt import __version__
 from libnetvirt.cli import lazy
-from libnetvirt.cli.options import AnyOutput, Connect, Format, Settings
+from libnetvirt.cli.options import MACHINE, AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription, NetvirtError
 
 INTERRUPTED = 130
@@ -153,13 +153,13 @@ def describe(error: NetvirtError) -> str:
 def _report(
     text: str, error: BaseException, settings: Settings, content: Mapping[str, Any], status: int
 ) -> None:
-    """Write an error to stderr, as a paragraph or, with ``--format json``, as an object."""
+    """Write an error to stderr, as a paragraph or, with ``--format json`` or ``yaml``, as an object."""
     _flush_quietly()
     if settings.debug:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    if settings.output is not Format.JSON:
+    if settings.output not in MACHINE:
         sys.stderr.write(f"error: {text}\n")
         return
     notes = list(getattr(error, "__notes__", []))
@@ -170,11 +170,10 @@ def _report(
 def _wants_json(settings: Settings, words: list[str]) -> bool:
     """Whether errors are wanted in JSON, where the options after the command could not be read."""
     for option, value in itertools.pairwise([*words, ""]):
-        if option in ("--format", "-o"):
-            settings.output = Format.JSON if value == Format.JSON else settings.output
-        elif option in ("--format=json", "-ojson"):
-            settings.output = Format.JSON
-    return settings.output is Format.JSON
+        for one in MACHINE:
+            if (option in ("--format", "-o") and value == one) or option in (f"--format={one}", f"-o{one}"):
+                settings.output = one
+    return settings.output in MACHINE
 
 
 def _flush_quietly() -> None:
@@ -206,6 +205,9 @@ def _common(
     connect: Connect = None,
     output: AnyOutput = None,
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with each error.")] = False,
+    no_pager: Annotated[
+        bool, typer.Option("--no-pager", help="Show output in one piece, also if it is long.")
+    ] = False,
     _: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True),
@@ -244,7 +246,7 @@ def _common(
     """
     settings = ctx.find_object(Settings)
     assert settings is not None
-    settings.uri, settings.output, settings.debug = connect, output, debug
+    settings.uri, settings.output, settings.debug, settings.no_pager = connect, output, debug, no_pager
 
 
 def build() -> typer.Typer:

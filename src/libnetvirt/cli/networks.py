@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from libnetvirt import Fault, NetworkNotFound, VirtualNetwork, formats
 from libnetvirt.cli import files
 from libnetvirt.cli.forecasts import DryRun
 from libnetvirt.cli.listing import Selection
+from libnetvirt.cli.naming import find, find_all
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
@@ -24,6 +26,7 @@ from libnetvirt.cli.options import (
     takes,
 )
 from libnetvirt.cli.output import document, line
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.progress import Progress, Several
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
@@ -36,6 +39,11 @@ class _Removed(Report):
     name: str
     outcome: str = "removed"
     changes: tuple[str, ...] = ()
+
+
+def removed(network: VirtualNetwork) -> _Removed:
+    """What is told of a network that was removed."""
+    return _Removed(uuid=network.uuid, name=network.name)
 
 
 Files = Annotated[
@@ -98,7 +106,8 @@ def create(
     with Several("creating", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            several.rehearse(connection, networks, lambda trial, one: trial.create(one, pending=pending))
+            trial = connection.rehearsal(joint=True)
+            trial.create_all(networks, pending=pending, done=several.foreseen(trial))
         else:
             connection.create_all(networks, pending=pending, done=several.done)
 
@@ -129,7 +138,8 @@ def apply(
     with Several("applying", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
+            trial = connection.rehearsal(joint=True)
+            trial.apply_all(networks, pending=pending, done=several.foreseen(trial))
         else:
             connection.apply_all(networks, pending=pending, done=several.done)
 
@@ -168,28 +178,39 @@ def remove(
     wanted = chosen(ctx, output)
     if [bool(networks), bool(described), every].count(True) != 1:
         raise typer.BadParameter("name networks, or give -f FILE, or --all.", ctx=ctx)
-    # label -> uuid or name
-    keys = {key: key for key in networks or ()}
+    # label -> what is to be looked up
+    words = {word: word for word in networks or ()}
     for d in files.read_valid(described) if described else ():
-        named = d.network.uuid if "uuid" in d.network.model_fields_set else d.network.name
-        keys[f"{d.network.name} ({d.file})"] = named
+        known = f"uuid:{d.network.uuid}" if "uuid" in d.network.model_fields_set else f"name:{d.network.name}"
+        words[f"{d.network.name} ({d.file})"] = known
     with Several("removing", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         if every:
-            keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
-        several.begin({label: {("uuid", key.lower()), ("name", key)} for label, key in keys.items()})
+            words = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
+            uuids, missing = list(words.values()), None
+        else:
+            # All of them before any is removed: one that is gone must not leave its word to another.
+            uuids, missing = find_all(connection, words.values())
+        several.begin({label: {("uuid", uuid)} for label, uuid in zip_longest(words, uuids, fillvalue="")})
+        uuids = list(dict.fromkeys(uuids))
         if dry_run:
-            several.rehearse(connection, keys.values(), lambda trial, key: trial.lookup(key).remove())
+            trial = connection.rehearsal(joint=True)
+            trial.remove_all(uuids, by="uuid", done=several.foreseen(trial))
         else:
             connection.remove_all(
-                list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))
+                uuids,
+                by="uuid",
+                done=lambda gone: several.done(removed(gone)),
             )
-    if not keys and wanted.tabular:
+        if missing is not None:
+            raise missing
+    if not words and wanted.tabular:
         line("there are no networks")
 
 
 _COLUMNS = ("uuid", "name", "forwarding", "endpoints", "state")
 
 
+@pages
 @takes(Selection)
 def list_networks(
     ctx: typer.Context, given: Selection, connect: Connect = None, output: Output = None
@@ -253,7 +274,7 @@ def dump(
         raise typer.BadParameter("name one network, or give --all.", ctx=ctx)
     with connected(ctx, connect) as connection:
         if network is not None:
-            descriptions = [connection.lookup(network).description()]
+            descriptions = [find(connection, network).description()]
         else:
             descriptions = connection.descriptions()
     if not descriptions:

@@ -38,9 +38,11 @@ class Format(StrEnum):
         return self in (Format.TABLE, Format.WIDE)
 
 
+#: The formats that programs read. Errors are JSON with both of them, which is YAML as well.
+MACHINE = (Format.JSON, Format.YAML)
 #: The formats of a report, of a stream of reports, and of a description; the first one is the default.
 REPORTS = (Format.TABLE, Format.WIDE, Format.JSON, Format.YAML)
-STREAMS = (Format.TABLE, Format.JSON)
+STREAMS = (Format.TABLE, Format.JSON, Format.YAML)
 DOCUMENTS = (Format.XML, Format.YAML, Format.JSON)
 
 
@@ -71,7 +73,12 @@ Pending = Annotated[
         help="Accept endpoints whose switch or port does not exist yet. They become active when it appears.",
     ),
 ]
-NetworkName = Annotated[str, typer.Argument(metavar="VN", help="UUID or name of the network.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
+]
+NetworkName = Annotated[
+    str, typer.Argument(metavar="VN", help="UUID or name of the network (to say which: uuid:7, name:7).")
+]
 
 
 @dataclass
@@ -81,6 +88,7 @@ class Settings:
     uri: str | None = None
     output: Format | None = None
     debug: bool = False
+    no_pager: bool = False
 
 
 def settings(ctx: typer.Context) -> Settings:
@@ -110,6 +118,11 @@ def sharing(connection: libnetvirt.Connection) -> Iterator[None]:
         yield
     finally:
         _SHARED.reset(token)
+
+
+def in_shell() -> bool:
+    """Whether the command is one of a shell's."""
+    return _SHARED.get() is not None
 
 
 def connected(ctx: typer.Context, connect: str | None) -> AbstractContextManager[libnetvirt.Connection]:

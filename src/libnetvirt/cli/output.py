@@ -33,6 +33,24 @@ def document(value: Any, output: Format) -> None:
     sys.stdout.write(buffer.getvalue().removesuffix("...\n"))
 
 
+def member(value: Any, output: Format) -> None:
+    """Write one of a stream of documents: in JSON a line, in YAML a document that begins with ``---``."""
+    if output is Format.JSON:
+        line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    else:
+        line("---")
+        document(value, output)
+
+
+def told(lines: Iterable[str], value: Any, output: Format) -> None:
+    """Write what was done: sentences for people, one a line, or a document."""
+    if not output.tabular:
+        document(value, output)
+        return
+    for text in lines:
+        line(text)
+
+
 def table(
     headings: Sequence[str],
     rows: Iterable[Sequence[object]],

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt.cli.options import Connect, connected
-from libnetvirt.cli.output import line
+from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
+from libnetvirt.cli.output import told
 
 _Switch = Annotated[
     str | None, typer.Argument(metavar="SWITCH", help="The switch, as 'netvirt substrate' names it.")
@@ -17,7 +17,13 @@ _Switch = Annotated[
 _All = Annotated[bool, typer.Option("--all", help="All switches that are refused for this reason.")]
 
 
-def adopt(ctx: typer.Context, switch: _Switch = None, every: _All = False, connect: Connect = None) -> None:
+def adopt(
+    ctx: typer.Context,
+    switch: _Switch = None,
+    every: _All = False,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
     """Take over a switch that is refused because of another controller.
 
     A switch is refused if its rules belong to another controller, if they are newer than the state of this
@@ -30,10 +36,18 @@ def adopt(ctx: typer.Context, switch: _Switch = None, every: _All = False, conne
       netvirt switch adopt 1
       netvirt switch adopt --all
     """
-    _decide(ctx, switch, every, connect, libnetvirt.Connection.adopt, "taken over")
+    wanted = chosen(ctx, output)
+    names = _decide(ctx, switch, every, connect, libnetvirt.Connection.adopt)
+    _tell(names, "taken over", "adopted", wanted)
 
 
-def forget(ctx: typer.Context, switch: _Switch = None, every: _All = False, connect: Connect = None) -> None:
+def forget(
+    ctx: typer.Context,
+    switch: _Switch = None,
+    every: _All = False,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
     """Leave a switch that is refused to the other controller.
 
     It is not used, also after a restart, until 'netvirt switch adopt' takes it over. Its rules stay as they
@@ -43,7 +57,9 @@ def forget(ctx: typer.Context, switch: _Switch = None, every: _All = False, conn
     Examples:
       netvirt switch forget 1
     """
-    _decide(ctx, switch, every, connect, libnetvirt.Connection.forget, "left to the other controller")
+    wanted = chosen(ctx, output)
+    names = _decide(ctx, switch, every, connect, libnetvirt.Connection.forget)
+    _tell(names, "left to the other controller", "forgotten", wanted)
 
 
 def _decide(
@@ -52,13 +68,14 @@ def _decide(
     every: bool,
     connect: str | None,
     decide: Callable[[libnetvirt.Connection, str | None], Sequence[str]],
-    done: str,
-) -> None:
+) -> Sequence[str]:
     if (switch is None) is not every:
         raise typer.BadParameter("Name one SWITCH, or give --all.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        names = decide(connection, switch)
-    for name in names:
-        line(f"switch {name} is {done}")
-    if not names:
-        line("no switch is refused because of another controller")
+        return decide(connection, switch)
+
+
+def _tell(names: Sequence[str], done: str, outcome: str, output: Format) -> None:
+    lines = [f"switch {name} is {done}" for name in names]
+    none = ["no switch is refused because of another controller"]
+    told(lines or none, {"outcome": outcome, "switches": list(names)}, output)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import libnetvirt
-from libnetvirt import Forecast
+from libnetvirt import Applied, Forecast, VirtualNetwork
 from libnetvirt.cli.forecasts import details, last
 from libnetvirt.cli.options import Format
 from libnetvirt.cli.output import document, line
 from libnetvirt.errors import NetvirtError
 
-T = TypeVar("T")
 #: seconds between two updates of the progress line
 _PERIOD = 0.1
 #: with fewer steps, no progress is shown
@@ -101,17 +100,18 @@ class Several:
         if self._left:
             self._progress.at(len(self._done), next(iter(self._left)))
 
-    def rehearse(
-        self,
-        connection: libnetvirt.Connection,
-        items: Iterable[T],
-        operation: Callable[[libnetvirt.Connection, T], object],
-    ) -> None:
-        """Perform an operation for each of these in a rehearsal of the connection, one after the other."""
-        trial = connection.rehearsal()
-        for item in items:
-            operation(trial, item)
-            self.done(last(trial))
+    def foreseen(self, trial: libnetvirt.Connection) -> Callable[[Applied | VirtualNetwork], None]:
+        """What is called after each operation of a joint rehearsal, with what it would have done, or with the
+        description that it would have removed."""
+
+        def done(one: Applied | VirtualNetwork) -> None:
+            found = last(trial)
+            if isinstance(one, Applied):
+                # An operation of several steps tells what they have done together.
+                found = found.model_copy(update={"outcome": one.outcome, "changes": one.changes})
+            self.done(found)
+
+        return done
 
     def done(self, one: Done) -> None:
         """One operation is done."""

@@ -11,9 +11,11 @@ import typer
 
 import libnetvirt
 from libnetvirt import VirtualNetwork
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
 from libnetvirt.cli.output import document, line, pairs
 from libnetvirt.cli.output import table as plain_table
+from libnetvirt.cli.paging import pages
 from libnetvirt.driver import Capabilities
 from libnetvirt.model import Bandwidth, ConstraintCounters, Counters, NetworkState, Path
 
@@ -31,6 +33,7 @@ class _Snapshot:
     constraint_counters: Sequence[ConstraintCounters] | None
 
 
+@pages
 def show(
     ctx: typer.Context,
     network: NetworkName,
@@ -54,7 +57,7 @@ def show(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         everything = all_paths or not wanted.tabular
-        seen = _look(connection, connection.lookup(network), everything)
+        seen = _look(connection, find(connection, network), everything)
     if wanted.tabular:
         _print(seen, wanted)
         return

@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 import libnetvirt
+from libnetvirt.cli.forecasts import DryRun, rehearsed
 from libnetvirt.cli.listing import Selection
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
-from libnetvirt.cli.output import document, line, notes, table
+from libnetvirt.cli.output import document, line, notes, table, told
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.servers import server_socket
 from libnetvirt.cli.traffic import state
 from libnetvirt.configuration import running
@@ -25,6 +28,7 @@ _SETTLED = 0.5
 _POLL = 0.1
 
 
+@pages
 def substrate(
     ctx: typer.Context,
     wait: Annotated[
@@ -128,6 +132,7 @@ _LINK_COLUMNS = [
 _RULE_COLUMNS = ("switch", "table", "network", "text")
 
 
+@pages
 @takes(Selection)
 def rules(
     ctx: typer.Context,
@@ -152,7 +157,7 @@ def rules(
     wanted = chosen(ctx, output)
     listing = given.of(ctx, _RULE_COLUMNS)
     with connected(ctx, connect) as connection:
-        found = connection.rules(network)
+        found = connection.rules(None if network is None else find(connection, network).uuid)
     listing.print([rule.to_json() for rule in found], wanted)
 
 
@@ -165,23 +170,34 @@ def repair(
         bool,
         typer.Option("--drop-orphans", help="Also remove what libnetvirt created and no network uses."),
     ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Restore what others changed in the networks' configuration.
 
-    'netvirt show' lists the differences. Only drivers whose substrate others can change offer this.
+    'netvirt show' lists the differences, and so does --dry-run, as far as they are known: the repair itself
+    looks again. Only drivers whose substrate others can change offer this.
 
     \b
     Examples:
       netvirt repair blue
+      netvirt repair --dry-run
       netvirt repair --drop-orphans
     """
+    wanted = chosen(ctx, output)
     if network is not None and drop_orphans:
         raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        done = connection.repair(network, orphans=drop_orphans)
-    for text in done or ("nothing to repair",):
-        line(text)
+        uuid = None if network is None else find(connection, network).uuid
+        done = rehearsed(connection, dry_run).repair(uuid, orphans=drop_orphans)
+    nothing = "nothing is known to need a repair" if dry_run else "nothing to repair"
+    told(done or (nothing,), _document(dry_run, done), wanted)
+
+
+def _document(dry_run: bool, lines: Sequence[str]) -> dict[str, list[str]]:
+    """What was done, or what a dry run has found."""
+    return {"would-be-done" if dry_run else "done": list(lines)}
 
 
 def reload(
@@ -190,7 +206,9 @@ def reload(
         bool,
         typer.Option("--degrade", help="Degrade constraints that no longer fit instead of refusing."),
     ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
+    output: Output = None,
 ) -> None:
     """Reload the configuration of netvirtd, and the capacities of links.
 
@@ -203,17 +221,19 @@ def reload(
 
     \b
     Examples:
+      netvirt reload --dry-run
       netvirt reload
       netvirt -c openflow+unix:///run/netvirt.sock reload --degrade
     """
+    wanted = chosen(ctx, output)
     path = server_socket(ctx, connect)
     if path:
-        done: Sequence[str] = running.reload(path, degrade=degrade)
+        done: Sequence[str] = running.reload(path, degrade=degrade, dry_run=dry_run)
     else:
         with connected(ctx, connect) as connection:
-            done = connection.reload(degrade=degrade)
-    for text in done or ("capacities reloaded; every constraint keeps its path",):
-        line(text)
+            done = rehearsed(connection, dry_run).reload(degrade=degrade)
+    reloaded = f"capacities {'would be ' if dry_run else ''}reloaded; every constraint keeps its path"
+    told(done or (reloaded,), _document(dry_run, done), wanted)
 
 
 def _wait_for_server(

@@ -12,7 +12,8 @@ from typing import Annotated, get_args
 import typer
 
 from libnetvirt.cli.options import Output, chosen
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.output import document, table, told
+from libnetvirt.cli.paging import pages
 from libnetvirt.configuration import PATH, load, tokens
 from libnetvirt.configuration.models import TOKENS
 from libnetvirt.errors import InvalidDescription
@@ -26,6 +27,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the token.")
 
 
 def create(
+    ctx: typer.Context,
     name: _Name,
     role: Annotated[
         str,
@@ -44,6 +46,7 @@ def create(
         typer.Option("--expires", metavar="TIME", help="Ends after 12h, 30d or 8w [default: never]."),
     ] = None,
     config: _Config = PATH,
+    output: Output = None,
 ) -> None:
     """Create a token for a client of netvirtd on the network, and print it.
 
@@ -59,6 +62,7 @@ def create(
       netvirt token create panel --role read --expires 30d
       netvirt token create blue --role operate --network 1 --connection core
     """
+    output_format = chosen(ctx, output)
     file = _file(config)
     try:
         tokens.token_name(name)
@@ -81,10 +85,12 @@ def create(
         connections=tuple(connection or ()),
         expires=None if expires is None else time.time() + _seconds(expires),
     )
-    sys.stderr.write(f"token {name} created; this is the only time that it is shown:\n")
-    line(secret)
+    if output_format.tabular:
+        sys.stderr.write(f"token {name} created; this is the only time that it is shown:\n")
+    told([secret], {"name": name, "role": role, "token": secret, "outcome": "created"}, output_format)
 
 
+@pages
 def list_(ctx: typer.Context, config: _Config = PATH, output: Output = None) -> None:
     """List the tokens: name, role, what they are limited to, and when they end.
 
@@ -114,7 +120,7 @@ def list_(ctx: typer.Context, config: _Config = PATH, output: Output = None) -> 
     table(("NAME", "ROLE", "NETWORKS", "CONNECTIONS", "EXPIRES"), rows, output=output_format)
 
 
-def revoke(name: _Name, config: _Config = PATH) -> None:
+def revoke(ctx: typer.Context, name: _Name, config: _Config = PATH, output: Output = None) -> None:
     """Revoke a token: its next request is refused, and its streams of events end.
 
     Changes that are running are completed.
@@ -123,8 +129,9 @@ def revoke(name: _Name, config: _Config = PATH) -> None:
     Examples:
       netvirt token revoke cloud
     """
+    output_format = chosen(ctx, output)
     tokens.revoke(_file(config), name)
-    line(f"token {name} revoked")
+    told([f"token {name} revoked"], {"name": name, "outcome": "revoked"}, output_format)
 
 
 def _file(config: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from contextlib import suppress
@@ -14,8 +13,9 @@ import typer
 from libnetvirt import aio
 from libnetvirt.cli import events, screen
 from libnetvirt.cli.live import LiveScreen
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import REPORTS, Connect, Format, Output, address, chosen
-from libnetvirt.cli.output import clean, document, line
+from libnetvirt.cli.output import clean, document, line, member
 from libnetvirt.cli.traffic import Sample, link_rows, rate, rates, sample
 
 _TRAFFIC = ["RECEIVED", "PACKETS/S", "DELIVERED", "PACKETS/S"]
@@ -64,7 +64,7 @@ async def _run(
     uri: str, name: str | None, interval: float, live: bool, output: Format, count: int | None
 ) -> None:
     async with await aio.open(uri) as connection:
-        uuid = None if name is None else (await connection.lookup(name)).uuid
+        uuid = None if name is None else (await find_async(connection, name)).uuid
         before = await sample(connection, uuid)
         if live:
             await _draw(connection, uuid, interval, before)
@@ -103,14 +103,7 @@ def _print(before: Sample, now: Sample, uuid: str | None, output: Format, only: 
             line(text)
     else:
         found = _reading(before, now, uuid)
-        if output is Format.YAML:
-            if not only:
-                line("---")
-            document(found, output)
-        elif only:
-            document(found, output)
-        else:
-            line(json.dumps(found, ensure_ascii=False))
+        (document if only else member)(found, output)
     sys.stdout.flush()
 
 

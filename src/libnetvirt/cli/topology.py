@@ -13,8 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from libnetvirt import Link, VirtualNetwork, aio
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import Connect, Format, address, settings
 from libnetvirt.cli.output import clean, document
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.traffic import LinkKey, key, loads, rate, state
 from libnetvirt.model import Path, Substrate
 
@@ -45,6 +47,7 @@ class View:
         return (link.source, link.source_port) in self.used
 
 
+@pages
 def topology(
     ctx: typer.Context,
     network: Annotated[
@@ -88,8 +91,8 @@ def _wanted(ctx: typer.Context, output: Picture | None) -> Picture:
         raise typer.BadParameter(
             f"'topology' cannot write {before}: it writes {', '.join(Picture)}.", ctx=ctx
         )
-    if output is Picture.JSON:
-        settings(ctx).output = Format.JSON
+    if output in (Picture.JSON, Picture.YAML):
+        settings(ctx).output = Format(output)
     return output or Picture.TEXT
 
 
@@ -98,7 +101,7 @@ async def _look(uri: str, name: str | None) -> View:
         description: VirtualNetwork | None = None
         paths: tuple[Path, ...] = ()
         if name is not None:
-            found = await connection.lookup(name)
+            found = await find_async(connection, name)
             description = await found.description()
             paths = tuple(await found.paths())
         used = frozenset((hop.switch, hop.out_port) for path in paths for hop in path.hops)

@@ -45,7 +45,7 @@ async def sample(connection: aio.Connection, uuid: str | None) -> Sample:
         if counters is None:
             continue
         with suppress(NotFound):  # removed after the list was read
-            found = await (await connection.lookup(network.uuid)).statistics()
+            found = await (await connection.lookup(network.uuid, by="uuid")).statistics()
             if uuid is None:
                 counters[network.uuid] = {name: sum(getattr(c, name) for c in found) for name in _COUNTED}
             else:

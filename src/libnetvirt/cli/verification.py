@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.paging import pages
 from libnetvirt.model import Counterexample, Verification
 
 #: the exit status if not everything is proved
 NOT_PROVED = 7
 
 
+@pages
 def verify(
     ctx: typer.Context,
     networks: Annotated[
@@ -35,7 +38,7 @@ def verify(
     """
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
-        found = connection.verify(*(networks or ()))
+        found = connection.verify(*(find(connection, word).uuid for word in networks or ()))
     if wanted in (Format.JSON, Format.YAML):
         document(found.to_json(), wanted)
     else:

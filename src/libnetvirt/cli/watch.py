@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections import deque
@@ -17,8 +16,9 @@ from libnetvirt import Event, NetworkNotFound, NetworkState, State, aio
 from libnetvirt.cli import events as event_lines
 from libnetvirt.cli import screen
 from libnetvirt.cli.live import LiveScreen
+from libnetvirt.cli.naming import find_async
 from libnetvirt.cli.options import STREAMS, Connect, Format, StreamOutput, address, chosen
-from libnetvirt.cli.output import clean, line
+from libnetvirt.cli.output import clean, line, member
 from libnetvirt.errors import NetvirtError
 
 #: Events that the screen remembers.
@@ -73,7 +73,7 @@ async def _watch(
     uri: str, key: str | None, interval: float, live: bool, output: Format, count: int | None
 ) -> None:
     async with await aio.open(uri) as connection:
-        uuid = None if key is None else (await connection.lookup(key)).uuid
+        uuid = None if key is None else (await find_async(connection, key)).uuid
         async with _following(connection, uuid) as watching:
             await (_draw(watching, interval) if live else _print(watching, interval, output, count))
 
@@ -167,20 +167,21 @@ async def _print(watching: _Watching, interval: float, output: Format, count: in
     """Print lines until there are ``count``."""
     printed, full = 0, 0.0
     while True:
-        lines = []
+        lines: list[tuple[str, dict[str, object]]] = []
         seen = list(watching.events)
         watching.events.clear()
         watching.news.clear()
-        for event in seen:
-            as_json = event.model_dump_json(by_alias=True)
-            lines.append(as_json if output is Format.JSON else event_lines.text(event))
+        lines += [(event_lines.text(event), event.to_json()) for event in seen]
         everything = time.monotonic() >= full or not all(event.network for event in seen)
         changed = await watching.read(None if everything else {event.network for event in seen})
         if everything:
             full = time.monotonic() + interval
-        lines += [_state_line(uuid, *pair, output) for uuid, pair in changed.items()]
-        for text in lines if count is None else lines[: count - printed]:
-            line(text)
+        lines += [_state_line(uuid, *pair) for uuid, pair in changed.items()]
+        for text, found in lines if count is None else lines[: count - printed]:
+            if output is Format.TABLE:
+                line(text)
+            else:
+                member(found, output)
             printed += 1
         sys.stdout.flush()
         if count is not None and printed >= count:
@@ -193,20 +194,20 @@ async def _print(watching: _Watching, interval: float, output: Format, count: in
                 await asyncio.sleep(_TOGETHER)
 
 
-def _state_line(uuid: str, before: _Seen | None, now: _Seen | None, output: Format) -> str:
+def _state_line(uuid: str, before: _Seen | None, now: _Seen | None) -> tuple[str, dict[str, object]]:
+    """A change of a network's state, in words and as a document."""
     moment = time.time()
     one = now or before
     assert one is not None
-    if output is Format.JSON:
-        found = {
-            "time": moment, "kind": "state", "network": uuid, "name": one.name,
-            "before": before and before.state, "state": now and now.state, "reason": now.why if now else "",
-        }  # fmt: skip
-        return json.dumps(found, ensure_ascii=False)
+    found: dict[str, object] = {
+        "time": moment, "kind": "state", "network": uuid, "name": one.name,
+        "before": before and str(before.state), "state": now and str(now.state),
+        "reason": now.why if now else "",
+    }  # fmt: skip
     was = f" (before: {before.state})" if before and now and before.state != now.state else ""
     why = f": {now.why}" if now and now.why else ""
     text = f"network {one.name} ({uuid}) is {now.state if now else 'gone'}{was}{why}"
-    return event_lines.text(Event(time=moment, kind="state", message=text))
+    return event_lines.text(Event(time=moment, kind="state", message=text)), found
 
 
 async def _draw(watching: _Watching, interval: float) -> None:

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from libnetvirt import Traffic
+from libnetvirt.cli.naming import find
 from libnetvirt.cli.options import Connect, Format, NetworkName, connected, settings, takes
 from libnetvirt.cli.output import clean, document, line
+from libnetvirt.cli.paging import pages
 from libnetvirt.cli.traffic import rate
 from libnetvirt.cli.way import path_line, svg
 from libnetvirt.model import ExplainedDirection, ExplainedHop, Explanation, Host, Verdict
@@ -67,6 +69,7 @@ class Picture(StrEnum):
     YAML = "yaml"
 
 
+@pages
 @takes(Asked)
 def why(
     ctx: typer.Context,
@@ -97,7 +100,7 @@ def why(
     wanted = _wanted(ctx, output)
     traffic = Traffic(**given.given)
     with connected(ctx, connect) as connection:
-        found = connection.explain(network, source, destination, traffic)
+        found = connection.explain(find(connection, network).uuid, source, destination, traffic)
     if wanted in (Picture.JSON, Picture.YAML):
         document(found.to_json(), Format(wanted))
     elif wanted is Picture.SVG:
@@ -115,8 +118,8 @@ def _wanted(ctx: typer.Context, output: Picture | None) -> Picture:
         output = Picture(before)
     if output is None and before not in (None, Format.TABLE, Format.WIDE):
         raise typer.BadParameter(f"'why' cannot write {before}: it writes {', '.join(Picture)}.", ctx=ctx)
-    if output is Picture.JSON:
-        settings(ctx).output = Format.JSON
+    if output in (Picture.JSON, Picture.YAML):
+        settings(ctx).output = Format(output)
     return output or Picture.TEXT
 
 

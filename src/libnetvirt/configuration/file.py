@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from libnetvirt.configuration import webhooks
-from libnetvirt.configuration.certificates import faults_of
+from libnetvirt.configuration.contradictions import Right, contradictions, of_files
 from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import Keys
 from libnetvirt.configuration.models import (
@@ -20,9 +19,9 @@ from libnetvirt.configuration.models import (
     LogSettings,
     MetricsSettings,
 )
-from libnetvirt.configuration.network_listeners import TlsListener
 from libnetvirt.configuration.toml import Location, line_of, read
 from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.model import wording
 from libnetvirt.model.messages import shown
 from libnetvirt.suggestions import did_you_mean
 
@@ -71,17 +70,19 @@ def load(path: Path, *, certificates: bool = True) -> Configuration:
 def parse(text: str, file: str = "", *, certificates: bool = True) -> Configuration:
     """Read and check a document, as :func:`load` does."""
     document, lines = read(text, file)
+    configuration: Configuration | None = None
+    found: list[tuple[Location, str]] = []
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
         errors = error.errors(include_url=False)
         # An array whose members are at fault is also reported as too short.
         found = [_fault(one) for one in errors if not (one["type"] == "too_short" and one["input"])]
-    else:
-        found = list(_contradictions(configuration))
-        if certificates:
-            found += _certificates(configuration)
-    if found:
+    right = Right(document, [where for where, _ in found])
+    found += contradictions(right)
+    if certificates:
+        found += of_files(right)
+    if found or configuration is None:
         faults = [Fault(what, path_text(where), file, line_of(where, lines)) for where, what in found]
         raise InvalidDescription(sorted(faults, key=lambda fault: fault.line))
     return configuration
@@ -93,50 +94,6 @@ def path_text(location: Location) -> str:
     for step in location:
         text += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if text else step
     return text
-
-
-def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, str]]:
-    """What is wrong between keys that are right by themselves."""
-    known = configuration.connections
-    named: list[tuple[Location, str | None]] = [(("default-connection",), configuration.default_connection)]
-    paths: dict[str, int] = {}
-    for i, listener in enumerate(configuration.listeners):
-        named.append((("listeners", i, "connection"), listener.connection))
-        if (first := paths.setdefault(listener.path, i)) != i:
-            what = "path" if listener.kind == "unix" else "address"
-            yield (
-                ("listeners", i, what),
-                f"{listener.path} is the {what} of listener {first + 1} already: choose another",
-            )
-    hooks: dict[str, int] = {}
-    for i, hook in enumerate(configuration.webhook):
-        named.append((("webhook", i, "connection"), hook.connection))
-        if (first := hooks.setdefault(hook.name, i)) != i:
-            yield ("webhook", i, "name"), f"webhook {first + 1} has this name: choose another"
-    for location, name in named:
-        if name is not None and name not in known:
-            yield location, f"there is no connection {name!r}:{_meant(name, known)}"
-    uris: dict[str, str] = {}
-    for name, settings in known.items():
-        if (other := uris.setdefault(settings.uri, name)) != name and not settings.uri.startswith("test:"):
-            yield (
-                ("connections", name, "uri"),
-                f"connection {other!r} has the same URI: change it, for it cannot be opened twice",
-            )
-
-
-def _certificates(configuration: Configuration) -> Iterator[tuple[Location, str]]:
-    for i, listener in enumerate(configuration.listeners):
-        if isinstance(listener, TlsListener):
-            for key, text in faults_of(listener):
-                yield ("listeners", i, key), text
-    for i, hook in enumerate(configuration.webhook):
-        for key, text in webhooks.faults_of(hook):
-            yield ("webhook", i, key), text
-
-
-def _meant(name: str, known: Mapping[str, object]) -> str:
-    return did_you_mean(name, known) or f" there is {', '.join(known)}"
 
 
 def _fault(error: ErrorDetails) -> tuple[Location, str]:
@@ -151,15 +108,13 @@ def _fault(error: ErrorDetails) -> tuple[Location, str]:
         location = (*location, "kind")
         kinds = ", ".join(f'"{one}"' for one in KINDS)
         text = f"{shown(found.get('kind'))} is not known: allowed are {kinds}"
-    elif kind == "value_error":
-        text = str(error["msg"]).removeprefix("Value error, ")
     elif kind == "missing":
         text = "is missing: " + ("add [connections.NAME] with a uri" if name == "connections" else "add it")
     elif kind == "extra_forbidden":
         allowed = _names(_table_at(error["loc"][:-1]))
         text = f"is not known here.{did_you_mean(name, allowed)} Allowed are {', '.join(allowed)}"
     elif kind == "literal_error":
-        allowed_values = str(context.get("expected", "")).replace("'", '"').replace(" or ", ", ")
+        allowed_values = wording.allowed_in(context, quote='"')
         text = f"{shown(found)} is not known: allowed are {allowed_values}"
     elif kind in _KINDS:
         text = f"has to be {_KINDS[kind].format(name=name, heading=heading)}, and is {shown(found)}"
@@ -168,7 +123,7 @@ def _fault(error: ErrorDetails) -> tuple[Location, str]:
             "add a [connections.NAME] with a uri" if name == "connections" else "remove it, or add a table"
         )
     else:
-        text = f"{error['msg']} (found {shown(found)})"
+        text = wording.text_of(error)
     return location, text
 
 

@@ -34,6 +34,13 @@ def split_address(text: str) -> tuple[str, int]:
     return host, int(found.group(3))
 
 
+def spelled(address: str) -> str:
+    """A right address in one spelling."""
+    host, port = split_address(address)
+    shown = ipaddress.ip_address(host)
+    return f"[{shown}]:{port}" if shown.version == 6 else f"{shown}:{port}"
+
+
 def _address(text: str) -> str:
     split_address(text)
     return text
@@ -71,9 +78,7 @@ class _NetworkListener(Keys):
     @property
     def path(self) -> str:
         """Where it listens, as messages name it: the address, in one spelling."""
-        host, port = split_address(self.address)
-        shown = ipaddress.ip_address(host)
-        return f"[{shown}]:{port}" if shown.version == 6 else f"{shown}:{port}"
+        return spelled(self.address)
 
     if TYPE_CHECKING:
         address: str

@@ -23,11 +23,13 @@ def configuration(path: str) -> dict[str, Any]:
     return dict(_ask(path, "GET", "/v1/configuration"))
 
 
-def reload(path: str, *, degrade: bool) -> list[str]:
-    """Have it reload its configuration and the operator's files. Returns what was done, a line each.
+def reload(path: str, *, degrade: bool, dry_run: bool = False) -> list[str]:
+    """Have it reload its configuration and the operator's files. Returns what was done, or with ``dry_run``
+    what would be done, a line each.
 
     Raises its error; then the configuration has not changed, or the message tells what has."""
-    return list(_ask(path, "POST", "/v1/configuration/reloads", {"degrade": degrade}))
+    asked = {"degrade": degrade, **({"dry-run": True} if dry_run else {})}
+    return list(_ask(path, "POST", "/v1/configuration/reloads", asked))
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -127,6 +127,8 @@ def changing(service: Serving) -> APIRouter:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
         preconditions.check_none(request)
+        if asked.dry_run:
+            return _lines(Result(tuple(await service.connection.rehearsal().reload(degrade=asked.degrade))))
 
         async def work() -> Result:
             return Result(tuple(await service.connection.reload(degrade=asked.degrade)))

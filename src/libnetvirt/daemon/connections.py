@@ -165,6 +165,37 @@ class Connections:
                 slot.opened.service.rename(name)
         return lines
 
+    def planned(self, wanted: Mapping[str, ConnectionSettings]) -> list[str]:
+        """What :meth:`change` would do, one line each."""
+        kept = self._kept(wanted)
+        return [
+            *(f"connection {slot.name} would be closed" for slot in self if slot.name not in wanted
+              and slot not in kept.values()),
+            *(f"connection {slot.name} would be called {name}" for name, slot in kept.items()
+              if slot.name != name),
+            *(f"connection {name} would be opened{' again' if name in self._slots else ''}"
+              for name in wanted if name not in kept),
+        ]  # fmt: skip
+
+    async def preview_reload(self, wanted: Mapping[str, ConnectionSettings], *, degrade: bool) -> list[str]:
+        """What :meth:`reload` would do in the connections that stay. Raises what a driver raises."""
+        lines: list[str] = []
+        for name, slot in self._kept(wanted).items():
+            if slot.opened is None:
+                continue
+            where = f"connection {name}: " if self._several else ""
+            try:
+                planned = await slot.opened.connection.rehearsal().reload(degrade=degrade)
+            except Unsupported:
+                if not self._several:
+                    raise
+            except NetvirtError as error:
+                raise (named(error, name) if where else error) from None
+            else:
+                planned = planned or ("capacities would be reloaded; every constraint keeps its path",)
+                lines += [where + text for text in planned]
+        return lines
+
     def keep_events(self, settings: EventsSettings) -> None:
         """How many events are kept, and for how long, in the logs of all connections. A new directory is for
         connections that are opened from now on."""

@@ -18,6 +18,7 @@ from libnetvirt.daemon.access import access
 from libnetvirt.daemon.listing import ListQuery, OperationsQuery
 from libnetvirt.daemon.problems import INTERNAL, http_problem, refusal
 from libnetvirt.errors import Fault, InvalidDescription, NetvirtError
+from libnetvirt.model import wording
 from libnetvirt.suggestions import did_you_mean
 
 log = logging.getLogger("libnetvirt.daemon")
@@ -53,7 +54,7 @@ def _text(fault: Mapping[str, Any], query: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         name, known = str(fault["loc"][-1]), list(query.model_fields)
         return "is not known here." + (did_you_mean(name, known) or f" Allowed are {', '.join(known)}")
-    return str(fault["msg"]).removeprefix("Value error, ")
+    return wording.text_of(fault)
 
 
 class Guard:

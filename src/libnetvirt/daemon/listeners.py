@@ -73,6 +73,20 @@ class Listeners:
             raise
         return lines
 
+    def planned(self, configuration: Configuration) -> list[str]:
+        """What a reload would open, close and change, one line each."""
+        wanted = {key(settings): settings for settings in configuration.listeners}
+        lines = [
+            f"{settings.path} would be listened on"
+            for name, settings in wanted.items() if name not in self._open
+        ]  # fmt: skip
+        for name, one in self._open.items():
+            if name not in wanted:
+                lines.append(f"{one.settings.path} would no longer be listened on")
+            elif wanted[name] != one.settings:
+                lines.append(f"the listener on {one.settings.path} would be changed")
+        return lines
+
     def undo(self) -> None:
         """Take back what :meth:`prepare` did."""
         for name in [name for name in self._open if name not in self._settled]:

@@ -35,6 +35,9 @@ class Daemon(Protocol):
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         """Reload the configuration and the operator's files; tells what was done. Raises NetvirtError."""
 
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """Tell what a reload would do, and change nothing. Raises NetvirtError."""
+
 
 def build_resources(daemon: Daemon) -> FastAPI:
     """The application with the daemon's own resources."""
@@ -84,7 +87,8 @@ def build_resources(daemon: Daemon) -> FastAPI:
         done, a string each. A configuration with a fault is refused as a whole."""
         asked = await read_body(bodies, request, ReloadRequest)
         check_none(request)
-        return _reply(list(await daemon.reload(degrade=asked.degrade)))
+        reload = daemon.preview_reload if asked.dry_run else daemon.reload
+        return _reply(list(await reload(degrade=asked.degrade)))
 
     app.include_router(monitoring(daemon.monitor))
     handle_errors(app)

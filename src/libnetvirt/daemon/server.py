@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,6 +119,23 @@ class Daemon:
                     raise also(error, f"Done: {'; '.join(lines)}." if lines else "") from None
             finally:
                 self._tell_ready()
+
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """What :meth:`reload` would do, one line each. Changes and opens nothing, so whether what is new can
+        be opened is not told. Raises InvalidDescription, and what drivers raise."""
+        lines: list[str] = []
+        connections: Mapping[str, ConnectionSettings] = self.configuration.connections
+        if self.file:
+            wanted = await asyncio.to_thread(load, Path(self.file))
+            lines += self._listeners.planned(wanted)
+            if (metrics := wanted.metrics.listen) != (before := self.configuration.metrics.listen):
+                lines += [f"metrics would no longer be served on {before}"] if before else []
+                lines += [f"metrics would be served on {metrics}"] if metrics else []
+            lines += self.connections.planned(wanted.connections)
+            changed = wanted != self.configuration
+            lines = lines or [f"the configuration {'would change' if changed else 'has not changed'}"]
+            connections = wanted.connections
+        return [*lines, *await self.connections.preview_reload(connections, degrade=degrade)]
 
     async def _reconfigure(self, file: Path) -> list[str]:
         wanted = await asyncio.to_thread(load, file)

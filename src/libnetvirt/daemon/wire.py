@@ -182,11 +182,13 @@ class DecisionRequest(Element):
 
 
 class ReloadRequest(Element):
-    """Reload the operator's files; refuse if constraints no longer fit, or ``degrade`` these."""
+    """Reload the operator's files; refuse if constraints no longer fit, or ``degrade`` these. ``dry-run``:
+    tell what would be done, and change nothing."""
 
     ELEMENT: ClassVar[str] = "reload"
 
     degrade: bool = Field(default=False, strict=True)
+    dry_run: bool = Field(default=False, strict=True)
 
 
 def parse(kind: type[E], body: bytes) -> E:

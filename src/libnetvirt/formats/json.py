@@ -31,7 +31,7 @@ def write(networks: Sequence[VirtualNetwork]) -> str:
 def read(text: str) -> Document:
     """Parse JSON. Raises InvalidDescription if the text is not JSON."""
     content, repeated = load(text)
-    document = document_from(content, lambda: _parse_tree(text, []))
+    document = document_from(content, lambda: parse_tree(text, []))
     document.faults.extend(repeated)
     return document
 
@@ -65,7 +65,7 @@ def load(text: str) -> tuple[Any, list[Fault]]:
     repeated: list[Fault] = []
     if twice or not _within_depth(content):
         # Find the lines of the repeated keys, or where the nesting is too deep.
-        _parse_tree(text, repeated)
+        parse_tree(text, repeated)
     return content, repeated
 
 
@@ -98,7 +98,7 @@ def _within_depth(content: Any) -> bool:
     return False
 
 
-def _parse_tree(text: str, repeated: list[Fault]) -> LocatedValue:
+def parse_tree(text: str, repeated: list[Fault]) -> LocatedValue:
     """Parse valid JSON into a tree with lines. Adds a fault to ``repeated`` for each repeated key.
 
     Raises InvalidDescription if the nesting is too deep.

@@ -98,8 +98,17 @@ def _build_element(
     return element
 
 
-def read(text: str) -> Document:
-    """Parse XML. Raises InvalidDescription if the text is not XML or its root is not a known element."""
+def read_part(text: str, name: str, faults: list[Fault]) -> LocatedValue:
+    """The content of an ``endpoint`` or ``constraint``; adds its faults. Raises InvalidDescription if the
+    text is not XML or its root is another element."""
+    root = _parse(text)
+    if root.tag != f"{{{NAMESPACE}}}{name}":
+        reason = f'is not one {name}: use the root element <{name} xmlns="{NAMESPACE}">'
+        raise InvalidDescription([Fault(reason, key_text(etree.QName(root).localname), line=line_of(root))])
+    return read_element(root, {"endpoint": _ENDPOINT, "constraint": _CONSTRAINT}[name], NAMESPACE, faults)
+
+
+def _parse(text: str) -> etree._Element:
     _refuse_doctype(text)
     # Without a DOCTYPE no entity can be declared; the parser's options are a second line of defence.
     parser = etree.XMLParser(
@@ -113,9 +122,14 @@ def read(text: str) -> Document:
         remove_pis=True,
     )
     try:
-        root = etree.fromstring(text.encode("utf-8"), parser)
+        return etree.fromstring(text.encode("utf-8"), parser)
     except etree.XMLSyntaxError as error:
         raise InvalidDescription([Fault(_syntax_reason(error), line=error.lineno or 0)]) from None
+
+
+def read(text: str) -> Document:
+    """Parse XML. Raises InvalidDescription if the text is not XML or its root is not a known element."""
+    root = _parse(text)
     name = etree.QName(root)
     faults: list[Fault] = []
     if name.namespace == NAMESPACE and name.localname == "network":

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic_core import CoreSchema, core_schema
 
 from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.model import wording
 from libnetvirt.model.messages import Location, hyphenated, key_text, shown
 from libnetvirt.model.scalars import uuid_text
 
@@ -32,11 +33,7 @@ _SINGULAR = {"endpoints": "endpoint", "constraints": "constraint"}
 
 def text_of(error: Mapping[str, Any], root: type[Element]) -> str:
     """The message for one entry of ``ValidationError.errors()`` of a ``root``."""
-    kind, found, context = error["type"], error["input"], error.get("ctx", {})
-    if kind in ("value_error", "fault"):
-        return str(error["msg"]).removeprefix("Value error, ")
-    if kind == "missing":
-        return "is missing"
+    kind, found = error["type"], error["input"]
     if kind == "extra_forbidden":
         cls = root.element_at(error["loc"][:-1])
         if cls.document_name(str(error["loc"][-1])):
@@ -44,13 +41,10 @@ def text_of(error: Mapping[str, Any], root: type[Element]) -> str:
         return f"is not known here: allowed are {', '.join(cls.document_names())}"
     if kind == "invalid_key":
         return "is not a name: the names of fields are texts"
-    if kind == "enum":
-        allowed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
-        return f"{shown(found)} is not known: allowed are {allowed}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         cls = root.element_at(error["loc"])
         return f"{shown(found)} stands where fields are expected: {', '.join(cls.document_names())}"
-    return f"{error['msg']} (found {shown(found)})"
+    return wording.text_of(error)
 
 
 def faults_of(error: ValidationError, root: type[Element]) -> list[tuple[Location, str]]:

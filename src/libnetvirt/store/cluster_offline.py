@@ -27,6 +27,17 @@ def backup(cluster: Cluster) -> bytes:
         return OvsdbStore(cluster).backup()
 
 
+def networks(cluster: Cluster) -> Sequence[VirtualNetwork] | None:
+    """The networks in the state; None if they cannot be read. Blocks. Raises StateUnusable if no member of
+    the cluster answers."""
+    cluster.open()
+    with closing(cluster):
+        try:
+            return OvsdbStore(cluster).read().networks
+        except StateUnusable:
+            return None
+
+
 def restore(
     cluster: Cluster, snapshot: Snapshot, commits: int, inherit: Inherit, kept: Path
 ) -> Sequence[VirtualNetwork]:

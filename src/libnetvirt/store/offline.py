@@ -78,6 +78,43 @@ def restore(
     return snapshot.networks
 
 
+def preview(
+    path: str | Path,
+    content: bytes,
+    upgrade: Upgrade | None = None,
+    check: Check | None = None,
+    incomplete: bool = False,
+) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+    """The networks in a state file (None: it cannot be read), and those that :func:`restore` would put in
+    their place. Blocks, and changes nothing. Raises what :func:`restore` raises."""
+    path = real_path(path)
+    snapshot, _ = examined(content, upgrade, check, incomplete)
+    if not path.exists():
+        return (), snapshot.networks
+    try:
+        held = StateFile(path)
+        try:
+            with tempfile.TemporaryDirectory(prefix="netvirt-restore-") as directory:
+                # A copy: to open a state file may upgrade it, and write its log into it.
+                for suffix in ("", WAL, COMMITS):
+                    file = path.with_name(path.name + suffix)
+                    if file.exists():
+                        write_private(Path(directory) / file.name, file.read_bytes())
+                return _networks(Path(directory) / path.name, upgrade), snapshot.networks
+        finally:
+            held.close()
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def _networks(path: Path, upgrade: Upgrade | None) -> Sequence[VirtualNetwork] | None:
+    try:
+        with closing(SqliteStore(path, upgrade, create=False)) as store:
+            return store.load().networks
+    except StateUnusable:
+        return None
+
+
 def examined(
     content: bytes, upgrade: Upgrade | None, check: Check | None, incomplete: bool
 ) -> tuple[Snapshot, int]:

@@ -144,6 +144,10 @@ def test_drift_is_found_while_the_connection_stays(
         assert [e.kind for e in reader.events if e.kind.startswith("drift.")].count("drift.found") == 1
         assert network.state().drift == state.drift
         assert set(harness.leftovers()) != before or disturb is add_foreign_rule
+        name = network.description().name
+        foreseen = [f"network {name}: would be repaired: {text}" for text in state.drift]
+        assert harness.connection.rehearsal().repair() == foreseen
+        assert network.state().drift == state.drift
         lines = harness.connection.repair()
         assert lines
         assert all("repaired" in line for line in lines)

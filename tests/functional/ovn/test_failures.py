@@ -20,7 +20,7 @@ from libnetvirt.conformance.support.stream import EventReader, Stream
 from libnetvirt.conformance.support.testbed import Testbed
 from libnetvirt.drivers.ovn.opened import OpenedDriver
 from libnetvirt.drivers.ovn.transactions import Transactions
-from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
+from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout, Unsupported
 from libnetvirt.ovsdb.database import Operation
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.ovn_harness import Ovn, need_ovn, rows
@@ -173,7 +173,13 @@ def test_foreign_changes_are_reported_and_repaired_on_request(
         assert state.state is not State.ACTIVE
         assert any(expected in line for line in state.drift), (words, state.drift)
         time.sleep(0.05)
-        assert network.state().drift, "no repair was requested"
+        drift = network.state().drift
+        assert drift, "no repair was requested"
+        foreseen = [f"network blue: would be repaired: {text}" for text in drift]
+        assert connection.rehearsal().repair("blue") == foreseen
+        with pytest.raises(Unsupported, match="rehearse without it"):
+            connection.rehearsal().repair(orphans=True)
+        assert network.state().drift == drift
         done = connection.repair("blue")
         assert done
         assert network.state().drift == ()

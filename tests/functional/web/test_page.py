@@ -244,8 +244,7 @@ def megabits(page: Page) -> float:
 @pytest.fixture(scope="module")
 def daemon(private_namespace: None, network: Network) -> Iterator[Network]:  # noqa: ARG001
     file = network.directory / "netvirtd.toml"
-    text = network.configuration().replace("{directory}", str(network.directory))
-    file.write_text(text.replace("state=b.db", f"state={network.directory}/b.db"))
+    file.write_text(network.configuration().replace("{directory}", str(network.directory)))
     log = network.directory / "netvirtd.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

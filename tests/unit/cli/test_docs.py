@@ -20,13 +20,18 @@ from tests.support.requirements import in_ci
 REFERENCE = Path(__file__).parents[3] / "docs" / "cli.md"
 
 
-def test_every_example_prints_what_the_reference_says(serve: Serve, directory: Path) -> None:
-    text = REFERENCE.read_text()
-    assert sorted(write_files(text, directory)) == ["blue.xml", "red.yaml"]
+@pytest.mark.parametrize(
+    ("page", "files", "least"), [("cli.md", ["blue.xml", "red.yaml"], 20), ("output.md", ["blue.xml"], 3)]
+)
+def test_every_example_prints_what_the_page_says(
+    serve: Serve, directory: Path, page: str, files: list[str], least: int
+) -> None:
+    text = (REFERENCE.parent / page).read_text()
+    assert sorted(write_files(text, directory)) == files
     path = f"{Path(NETVIRT).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "LIBNETVIRT_URI": serve().uri, "PATH": path, "TMPDIR": str(directory)}
     examples = list(commands(text))
-    assert len(examples) >= 20
+    assert len(examples) >= least
     for example in examples:
         if example.text.startswith("curl") and not shutil.which("curl") and not in_ci():
             continue

@@ -102,9 +102,11 @@ def test_a_client_imports_no_driver_but_the_one_that_it_talks_through(tmp_path: 
             "lazy",
             "listing",
             "main",
+            "naming",
             "networks",
             "options",
             "output",
+            "paging",
             "progress",
             "screen",
         )

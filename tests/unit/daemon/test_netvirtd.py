@@ -27,7 +27,7 @@ from libnetvirt.errors import (
     StateUnusable,
 )
 from tests.support.free_port import free_port
-from tests.support.netvirtd_daemon import TWO, netvirtd
+from tests.support.netvirtd_daemon import TWO, Netvirtd, netvirtd
 from tests.support.waiting import awaited
 
 
@@ -159,8 +159,8 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
                 port = taken.getsockname()[1]
                 daemon.write(
                     TWO + f'[[listeners]]\npath = "{tmp_path}/new.sock"\n'
-                    f'[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{free}&state=c.db"\n'
-                    f'[connections.d]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=d.db"\n'
+                    f'[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{free}&state={{directory}}/c.db"\n'
+                    f'[connections.d]\nuri = "openflow:///?listen=127.0.0.1:{port}&state={{directory}}/d.db"\n'
                 )
                 with pytest.raises(AddressInUse, match=f"connection d: .*{port}"):
                     await daemon.reload()
@@ -174,9 +174,53 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_dry_run_of_a_reload_tells_what_it_would_do_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "links.toml").write_text('capacity = "1 Gbit/s"\n')
+    port, other = free_port(), free_port()
+    core = (
+        f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=:memory:'
+        '&capacities={directory}/links.toml"\n'
+    )
+    more = '[[listeners]]\npath = "{directory}/more.sock"\n'
+
+    def foreseen(daemon: Netvirtd) -> list[str]:
+        return running.reload(str(daemon.socket), degrade=False, dry_run=True)
+
+    async def test() -> None:
+        async with netvirtd(tmp_path, TWO + more + core) as daemon:
+            opened = [daemon.opened(name) for name in ("a", "b", "core")]
+            kept = "connection core: capacities would be reloaded; every constraint keeps its path"
+            assert await asyncio.to_thread(foreseen, daemon) == ["the configuration has not changed", kept]
+            new = TWO.replace("connections.b]", "connections.c]").replace("d.sock", "e.sock")
+            new += f'[metrics]\nlisten = "127.0.0.1:{other}"\n'
+            daemon.write(new + core + '[connections.d]\nuri = "test:///default?switches=2"\n')
+            assert await asyncio.to_thread(foreseen, daemon) == [
+                f"{tmp_path}/e.sock would be listened on",
+                f"{tmp_path}/d.sock would no longer be listened on",
+                f"{tmp_path}/more.sock would no longer be listened on",
+                f"metrics would be served on 127.0.0.1:{other}",
+                "connection b would be called c",
+                "connection d would be opened",
+                kept,
+            ]
+            daemon.write(TWO.replace("[connections.b]", '[connections.e]\nuri = "test:///default"\n[log]'))
+            with pytest.raises(InvalidDescription, match=r"netvirtd.toml:\d+: log.uri: is not known here"):
+                await asyncio.to_thread(foreseen, daemon)
+            (tmp_path / "links.toml").write_text("capacity = 3\n")
+            daemon.write(TWO + more + core)
+            with pytest.raises(InvalidDescription, match=r"links.toml: capacity: .*has no unit"):
+                await asyncio.to_thread(foreseen, daemon)
+            assert [daemon.opened(name) for name in ("a", "b", "core")] == opened
+            assert not (tmp_path / "e.sock").exists()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", other)).close()
+
+    run(test())
+
+
 def test_a_change_that_cannot_be_opened_brings_the_old_connection_back(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
-    old = f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=core.db"\n'
+    old = f'[connections.core]\nuri = "openflow:///?listen=127.0.0.1:{port}&state={{directory}}/core.db"\n'
     listener = '[[listeners]]\npath = "{directory}/d.sock"\n'
 
     async def test() -> None:
@@ -274,7 +318,9 @@ def test_what_is_in_use_stops_the_start_with_one_message(tmp_path: Path) -> None
                 core(free_port(), "core.db") + listener, by=StateUnusable, match="connection core: .*core.db"
             )
             twice = core(free_port(), "x.db", "x") + core(free_port(), "x.db", "y")
-            await refused(twice + listener, by=StateUnusable, match="connection y: .*x.db")
+            await refused(
+                twice + listener, by=InvalidDescription, match=r"connections\.y\.uri: connection 'x' .*x\.db"
+            )
             await refused(
                 core(free_port(), "z.db") + listener.replace("{directory}", str(tmp_path)),
                 by=AddressInUse, match="another server answers",
@@ -298,7 +344,7 @@ def test_a_connection_that_is_not_required_is_tried_again(
     async def test() -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             port = taken.getsockname()[1]
-            uri = f"openflow:///?listen=127.0.0.1:{port}&state=o.db"
+            uri = f"openflow:///?listen=127.0.0.1:{port}&state={tmp_path}/o.db"
             text = TWO + f'[connections.o]\nuri = "{uri}"\nrequired = false\n'
             async with netvirtd(tmp_path, text) as daemon:
                 assert await daemon.names("a") == []

@@ -87,7 +87,7 @@ def test_events_are_signed_and_come_in_order_from_the_connections_that_are_asked
 ) -> None:
     async def work() -> None:
         other = Receiver(server)
-        some = 'kinds = ["network.r*", "switch.lost"]\nnetworks = ["3", "7"]\n'
+        some = 'kinds = ["network.r*", "switch.silent"]\nnetworks = ["3", "7"]\n'
         async with netvirtd(tmp_path, DAEMON + hook() + hook(some, "other", other.url)) as daemon:
             await create(daemon, *range(1, 6))
             await create(daemon, 7, connection="b")
@@ -321,7 +321,9 @@ def test_kill_9_between_deliveries_loses_none(
         ("kinds", '["Link Down"]', "'Link Down' is no kind of event"),
         ("kinds", '"link.down"', "has to be an array"),
         ("connection", '"z"', "there is no connection 'z'"),
-        ("timeout", "0", "greater than or equal to 1"),
+        ("kinds", '["link.down", "link.donw"]', "no kind of event 'link.donw'. Did you mean 'link.down'"),
+        ("kinds", '["lnik.*"]', "there is no kind of event 'lnik.*'."),
+        ("timeout", "0", "'0' is too small: 1 is the least"),
     ],
 )  # fmt: skip
 def test_a_wrong_hook_is_refused_with_its_line(tmp_path: Path, key: str, value: str, said: str) -> None:

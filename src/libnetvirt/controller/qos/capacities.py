@@ -44,7 +44,7 @@ from libnetvirt.controller.intent.switches import SwitchView, parse_switch, swit
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Duration
+from libnetvirt.model import Bandwidth, Duration, wording
 
 #: stands for ``latency = "measured"``
 MEASURED = Duration(0)
@@ -246,4 +246,4 @@ def _fault(error: ValidationError) -> str:
         if {"capacity", "latency"} & set(where)
         else ""
     )
-    return f"{' '.join(where) or 'the file'}: {first['msg'].removeprefix('Value error, ')}{allowed}"
+    return f"{' '.join(where) or 'the file'}: {wording.text_of(first)}{allowed}"

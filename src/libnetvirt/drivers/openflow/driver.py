@@ -62,6 +62,19 @@ class OpenFlowDriver(Driver):
             _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
         )
 
+    @classmethod
+    def preview_restore(
+        cls, uri: URI, content: bytes, *, incomplete: bool = False
+    ) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+        from libnetvirt.controller.intent.facts import Facts, from_version_1
+
+        if (cluster := OpenFlowSettings.from_uri(uri).cluster()) is not None:
+            from libnetvirt.store import cluster_offline
+
+            backup, _ = offline.examined(content, from_version_1, Facts.from_rows, incomplete)
+            return cluster_offline.networks(cluster), backup.networks
+        return offline.preview(_state_file(uri), content, from_version_1, Facts.from_rows, incomplete)
+
 
 def _inherited(replaced: Mapping[Key, str], commits: int, backup: Mapping[Key, str]) -> Mapping[Key, str]:
     from libnetvirt.controller.intent.facts import Facts

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from libnetvirt.controller.dataplane.entries import EntryKey, PlacedEntry
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.execution.process_copy import CopyFailed, in_copy
-from libnetvirt.errors import NetvirtError, StaleChange, from_json
+from libnetvirt.errors import NetvirtError, StaleChange, SubstrateError, from_json
 from libnetvirt.model import Forecast, ReservationChange, RuleChanges
 from libnetvirt.model.forecast import forecast
 
@@ -42,6 +43,26 @@ async def foresee(core: Controller, change: Change, te_paths: TePathsByKey) -> F
         tuple(RuleChanges.model_validate(one) for one in reply["rules"]),
         tuple(ReservationChange.model_validate(one) for one in reply["reservations"]),
     )
+
+
+async def foresee_reload(core: Controller, capacities: Capacities, degrade: bool) -> list[str]:
+    """What other capacities of links would do to constraints, one line each. Raises ConstraintUnmet,
+    SubstrateError."""
+
+    def planned() -> bytes:
+        try:
+            _, lines = core.capacity_reload.plan(capacities, degrade)
+        except NetvirtError as error:
+            return json.dumps({"error": error.to_json()}).encode()
+        return json.dumps({"lines": lines}).encode()
+
+    try:
+        reply = json.loads(await in_copy(planned))
+    except CopyFailed as failure:
+        raise SubstrateError(f"what a reload would change cannot be told: {failure}") from None
+    if "error" in reply:
+        raise from_json(reply["error"])
+    return list(reply["lines"])
 
 
 def _planned(core: Controller, change: Change, te_paths: TePathsByKey) -> bytes:

@@ -23,7 +23,7 @@ from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
 from libnetvirt.drivers.openflow.explaining import Explaining
-from libnetvirt.drivers.openflow.forecast import foresee
+from libnetvirt.drivers.openflow.forecast import foresee, foresee_reload
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.runtime import Runtime
@@ -265,13 +265,18 @@ class OpenedDriver(OpenFlowDriver):
         return [*released, *await self.runtime.auditor.repair(switches, uuid)]
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
+        return await self.runtime.executor.reload_capacities(self._read_capacities(), degrade)
+
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        return await foresee_reload(self.runtime.core, self._read_capacities(), degrade)
+
+    def _read_capacities(self) -> Capacities:
         file = self._state.options.capacities_file
         if not file:
             raise Unsupported(
                 "there is no file to read again: the connection was opened without the option 'capacities'"
             )
-        capacities = Capacities(self._state.switches, read_file(file), file)
-        return await self.runtime.executor.reload_capacities(capacities, degrade)
+        return Capacities(self._state.switches, read_file(file), file)
 
     async def adopt(self, switch: str | None) -> Sequence[str]:
         return [

@@ -16,12 +16,12 @@ from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.link_ports import LinkPorts
 from libnetvirt.controller.topology.trust import Untrusted
-from libnetvirt.drivers.openflow.capabilities import PRESETS
+from libnetvirt.drivers.openflow.capabilities import NAME, PRESETS
 from libnetvirt.errors import InvalidDescription, InvalidURI
 from libnetvirt.model import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.ovsdb.remotes import FORMS, Remote, tls_context
 from libnetvirt.settings import DriverSettings, File, OneOf, Owner, Shown, parsed_by
-from libnetvirt.store.sqlite import MEMORY
+from libnetvirt.store.sqlite import MEMORY, default_path
 
 if TYPE_CHECKING:
     from libnetvirt.controller.qos.capacities import Capacities
@@ -197,6 +197,15 @@ class OpenFlowSettings(DriverSettings):
         if self.capacities is None:
             return "", ""
         return read_file(self.capacities), self.capacities
+
+    def files(self) -> dict[str, str]:
+        found = super().files()
+        in_file = self.state and self.state != MEMORY and not self.state.startswith(CLUSTER)
+        return found | {"state": self.state} if in_file else found
+
+    @property
+    def state_path(self) -> str:
+        return self.files().get("state", "" if self.state else str(default_path(NAME)))
 
     def identity(self) -> Identity | None:
         """The controller's certificate; None without TLS. Raises InvalidURI if only a part of it is given."""

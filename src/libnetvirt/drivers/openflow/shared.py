@@ -257,6 +257,9 @@ class SharedDriver(OpenFlowDriver):
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         return await self._done(self._leading.reload(degrade=degrade))
 
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        return await self._leading.preview_reload(degrade=degrade)
+
     async def adopt(self, switch: str | None) -> Sequence[str]:
         return await self._done(self._leading.adopt(switch))
 

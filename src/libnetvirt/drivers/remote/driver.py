@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -141,6 +142,17 @@ class RemoteDriver(Driver):
         except NetworkNotFound:
             return None
 
+    async def named(self, name: str) -> VirtualNetwork | None:
+        """The network with this name, which the server looks up."""
+        if not name:
+            return None
+        # The server's filter has wildcards.
+        pattern = re.sub(r"[*?[]", r"[\g<0>]", name)
+        found = parsed(
+            tuple[VirtualNetwork, ...], await self._client.get("networks", query={"name": pattern})
+        )
+        return next((network for network in found if network.name == name), None)
+
     def validate(self, change: Change) -> None:
         """Do nothing: the server validates each change before it applies it."""
 
@@ -222,6 +234,11 @@ class RemoteDriver(Driver):
         """Restore what others changed in one network, or in all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
         return parsed(tuple[str, ...], await self._client.change("repairs", body))
+
+    async def preview_reload(self, *, degrade: bool) -> Sequence[str]:
+        """What the server says that a reload would do to constraints."""
+        body = json.dumps({"degrade": degrade, "dry-run": True}).encode()
+        return parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         """Have the server reload the operator's files."""

@@ -81,6 +81,13 @@ class TestSettings(DriverSettings):
         MEMORY, min_length=1, description="where networks are stored"
     )
 
+    def files(self) -> dict[str, str]:
+        return super().files() | ({"state": self.state} if self.state != MEMORY else {})
+
+    @property
+    def state_path(self) -> str:
+        return self.files().get("state", "")
+
 
 class TestDriver(Driver):
     """A driver that forwards in memory.
@@ -135,6 +142,12 @@ class TestDriver(Driver):
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
         return offline.restore(_state_file(uri), content, incomplete=incomplete)
+
+    @classmethod
+    def preview_restore(
+        cls, uri: URI, content: bytes, *, incomplete: bool = False
+    ) -> tuple[Sequence[VirtualNetwork] | None, Sequence[VirtualNetwork]]:
+        return offline.preview(_state_file(uri), content, incomplete=incomplete)
 
     async def backup(self) -> bytes:
         return await asyncio.to_thread(self._store.backup)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.te_paths import check
+from libnetvirt.drivers.openflow.forecast import foresee_reload
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
 from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network
@@ -61,11 +63,11 @@ def test_the_file_takes_precedence_over_the_speed_of_ports() -> None:
     [
         ("capacity = ", r"links\.toml: this is not TOML: Invalid value"),
         ("capacity = 100", r"capacity: .100. has no unit.*in quotes"),
-        ('speed = "1 Gbit/s"', r"speed: Extra inputs.*known: capacity, cost"),
-        ("reservable = 1.5", r"reservable: .*less than or equal to 0.93.*a fraction above 0"),
-        ("reservable = 0.0", r"reservable: .*greater than 0"),
-        ("cost = -1", r"cost: .*greater than 0"),
-        ('[[link]]\nswitch = "1"', r"link 1 port: Field required"),
+        ('speed = "1 Gbit/s"', r"speed: is not known here; known: capacity, cost"),
+        ("reservable = 1.5", r"reservable: .1.5. is too large: 0.93 is the most; .*a fraction above 0"),
+        ("reservable = 0.0", r"reservable: .0.0. is too small: it has to be more than 0;"),
+        ("cost = -1", r"cost: .-1. is too small: it has to be more than 0"),
+        ('[[link]]\nswitch = "1"', r"link 1 port: is missing"),
         ('[[link]]\nswitch = "x"\nport = 1', r"link 1: switch 'x' is not a datapath id"),
         ("[[link]]\nswitch = 1\nport = 1\n[[link]]\nswitch = 1\nport = 1", r"link 2: .*is named twice"),
         ("[[link]]\nswitch = 1\nport = 1\nlatency = '0 ms'", r"link 1 latency: .*out of range"),
@@ -205,6 +207,28 @@ def test_new_capacities_are_applied_atomically() -> None:
     assert [line.split(":")[0] for line in lines] == ["the constraint from 1 to 2 of network n1 is degraded"]
     assert {e.cost for e in rig.state.paths.edges} == {7.0}
     assert rig.state.te_paths.reservations.links() == {}
+    rig.holds_what_it_should()
+
+
+def test_a_rehearsed_reload_tells_what_it_would_do_and_changes_nothing() -> None:
+    rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"\ncost = 2'))
+    line(rig, 2)
+    rig.change(None, constrained("60 Mbit/s"))
+
+    def state() -> tuple[object, ...]:
+        reserved = rig.state.te_paths.reservations.links()
+        return rig.state.paths.edges, rig.state.te_paths.ordered(), reserved, rig.kinds()
+
+    before = state()
+    less = Capacities(rig.state.switches, 'capacity = "50 Mbit/s"\ncost = 7')
+    with pytest.raises(ConstraintUnmet, match="1 of the constraints could no longer be kept"):
+        asyncio.run(foresee_reload(rig.core, less, False))
+    (said,) = asyncio.run(foresee_reload(rig.core, less, True))
+    assert said.startswith("the constraint from 1 to 2 of network n1 is degraded: ")
+    same = Capacities(rig.state.switches, 'capacity = "100 Mbit/s"\ncost = 3')
+    assert asyncio.run(foresee_reload(rig.core, same, False)) == []
+    assert state() == before
+    assert rig.state.capacities.capacity((1, 2)) == 100 * MBIT
     rig.holds_what_it_should()
 
 

@@ -189,9 +189,9 @@ def test_the_file_selects_the_enforcement_and_the_databases() -> None:
     found = Capacities({}, text, "c.toml")
     assert (found.enforcement, found.databases) == (Enforcement.QUEUE, {1: "unix:/x"})
     for wrong, why in (
-        ('enforcement = "fifo"', r"c\.toml: enforcement: .*'meter', 'queue' or 'queue-unchecked'"),
+        ('enforcement = "fifo"', r"c\.toml: enforcement: .*meter, queue, queue-unchecked"),
         (text + '[[switch]]\nid = "1"\novsdb = "unix:/y"', r"switch 2: switch 1 is named twice"),
-        ("[[switch]]\nid = 1", r"switch 1 ovsdb: Field required"),
+        ("[[switch]]\nid = 1", r"switch 1 ovsdb: is missing"),
         ('[[switch]]\nid = "x"\novsdb = "y"', r"switch 1: switch 'x' is not a datapath id"),
     ):
         with pytest.raises(InvalidDescription, match=why):
