@@ -11,15 +11,19 @@ from functools import partial
 import pytest
 
 from libnetvirt import Encapsulation, Insertion, Network, NoPath, Rules, State, Timeout
+from libnetvirt import openflow as of
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
+from libnetvirt.controller.dataplane.pipeline import Table
 from tests.support.control_relay import ControlRelay
 from tests.support.openflow_harness import OpenFlow
 from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
+#: seconds until a switch has failed to confirm its rules
+CONFIRM = 1
 INTERVAL, HOLD = 0.2, 1.5
 #: as long as paths could still be cut by a timeout: the link time-out and ``hold``, and two rounds
 EXPOSURE = 3 * INTERVAL + HOLD + 2 * INTERVAL
@@ -43,7 +47,7 @@ class Relayed(OpenFlow):
     """A ring of four switches, each with a relay in its control connection."""
 
     def __init__(self) -> None:
-        super().__init__(hosts=1, options=f"&confirm-timeout=1&lldp-interval={INTERVAL}&hold={HOLD}")
+        super().__init__(hosts=1, options=f"&confirm-timeout={CONFIRM}&lldp-interval={INTERVAL}&hold={HOLD}")
         self.timeout = 30.0  # a switch that connects again waits for seconds
         self.relays: dict[int, ControlRelay] = {}
         self._stack = ExitStack()
@@ -172,6 +176,39 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
         testbed.eventually(lambda: _transit(network) == silent, "the path is moved", SILENT())
         testbed.stays(_unless(network, State.ACTIVE), "it is active", EXPOSURE, SPELL())
         harness.relays[int(silent)].restore()
+        testbed.await_links()
+    stream.check_exactly_once()
+    testbed.check_reachability([near, far])
+
+
+def _leads_on(message: bytes) -> bool:
+    """Whether a switch is told how to pass on frames of other switches."""
+    decoded = of.decode(message)
+    if isinstance(decoded, of.BundleAdd):
+        decoded = decoded.message
+    return isinstance(decoded, of.FlowMod) and decoded.table_id in (Table.TUNNEL, Table.PATH)
+
+
+@TWO
+@repeated_if_void
+def test_traffic_stays_where_it_is_while_the_other_way_is_not_confirmed(
+    testbed: Testbed, harness: Relayed
+) -> None:
+    """The switch of the other way stops answering when it is about to get its rules."""
+    network, near, far = _pair(testbed)
+    silent = int(_transit(network))
+    other = harness.relays[6 - silent]
+    with Stream(testbed, near, far) as stream:
+        other.silence_at(_leads_on)
+        harness.relays[silent].silence()
+        testbed.eventually(lambda: not other.is_silent, "paths are moved", SILENT())
+        both = _unless(network, State.UNCONFIRMED, "switch ")
+        testbed.eventually(both, "it is given up", by(2, INTERVAL) + CONFIRM)
+        testbed.stays(both, "the state says so", EXPOSURE, SPELL())
+        assert _transit(network) == str(silent)
+        harness.relays[silent].restore()
+        other.restore()
+        testbed.eventually(_unless(network, State.ACTIVE), "the switches are back")
         testbed.await_links()
     stream.check_exactly_once()
     testbed.check_reachability([near, far])
