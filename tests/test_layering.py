@@ -36,7 +36,18 @@ MAY_IMPORT = {
     "session": {"driver", "errors", "model", "operation_id", "suggestions"},
     "network": {"errors", "model", "session", "suggestions"},
     "several": {"errors", "model"},
-    "connection": {"driver", "errors", "formats", "model", "network", "session", "several", "uri"},
+    "joint_rehearsal": {"driver", "errors", "model", "session"},
+    "connection": {
+        "driver",
+        "errors",
+        "formats",
+        "joint_rehearsal",
+        "model",
+        "network",
+        "session",
+        "several",
+        "uri",
+    },  # fmt: skip
 }
 
 

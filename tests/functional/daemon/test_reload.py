@@ -126,7 +126,8 @@ def test_a_reload_touches_no_traffic(testbed: Testbed, harness: OpenFlow, served
         served.write('[log]\nlevel = "loud"\n')
         assert re.search(r"netvirtd.toml:4: log.level: 'loud' is not known", served.reload(status=3))
         # Found out only when it is opened: the port is that of core.
-        served.write(f'[connections.twin]\nuri = "{served.uri}&host-age=60"\n')
+        twin = f"openflow:///?listen=127.0.0.1:{served.port}&state=:memory:"
+        served.write(f'[connections.twin]\nuri = "{twin}"\n')
         assert "connection twin: " in served.reload(status=8)
         assert _addresses(harness) == before
     stream.check_exactly_once()
