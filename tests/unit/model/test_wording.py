@@ -41,9 +41,9 @@ class Some(BaseModel):
         ({"whole": "x"}, "'x' is not a whole number"),
         ({"part": 0.93}, "'0.93' is too large: it has to be less than 0.93"),
         ({"part": 0}, "'0' is too small: it has to be more than 0"),
-        ({"word": "long word"}, "'long word' is too long: 3 characters are the most"),
-        ({"word": ""}, "'' is too short: 1 characters are the least"),
-        ({"many": [1, 2, 3]}, "a list has 3 members: 2 are the most"),
+        ({"word": "long word"}, "'long word' is too long: characters allowed: 3 at most"),
+        ({"word": ""}, "'' is too short: characters needed: 1 at least"),
+        ({"many": [1, 2, 3]}, "a list has too many entries (3): at most 2 are allowed"),
         ({"many": 3}, "'3' is not a list"),
     ],
 )

@@ -39,8 +39,8 @@ def found(*links: tuple[str, ...], endpoint: tuple[int, int] = (0, 0)) -> Resolv
 @pytest.mark.parametrize(
     ("links", "refusal"),
     [
-        ([("1/1",)], "static-link 1 ends: .*at least 2 items.*name the two ends"),
-        ([("1/1", "2/1", "3/1")], "static-link 1 ends: .*at most 2 items.*name the two ends"),
+        ([("1/1",)], "static-link 1 ends: .*at least 2 are needed.*name the two ends"),
+        ([("1/1", "2/1", "3/1")], "static-link 1 ends: .*at most 2 are allowed.*name the two ends"),
         ([("1/1", "2")], "static-link 1: '2' is not an end of a link: write \"SWITCH/PORT\""),
         ([("1/1", "x/1")], "static-link 1: .*'x'"),
         ([("1/1", "1/2")], "static-link 1: both ends are at switch 1"),
