@@ -142,6 +142,22 @@ def test_declared_hosts_are_known_before_they_speak(testbed: Testbed) -> None:
     assert testbed.exchange(a, frame) == [b.arrival(frame)]
 
 
+def test_declared_hosts_are_not_taken_from_elsewhere(testbed: Testbed) -> None:
+    testbed.need_feature("endpoint.mac")
+    p, q, r = testbed.places(3)
+    declared = frames.mac(0xD1)
+    endpoints = [endpoint_at(p, 1), endpoint_at(q, 2, mac=declared), endpoint_at(r, 3), endpoint_at(p, 4, 40)]
+    a, b, *others = testbed.guests(testbed.create(endpoints=endpoints))
+    testbed.announce(a, *others)
+    for impostor in others:
+        for destination in (a.mac, frames.BROADCAST):
+            assert testbed.exchange(impostor, frames.marked(declared, destination, b"it is me")) == []
+    there = frames.marked(declared, a.mac, b"no, me")
+    assert testbed.exchange(b, there) == [a.arrival(there)]
+    back = frames.marked(a.mac, declared, b"so I thought")
+    assert testbed.exchange(a, back) == [b.arrival(back)]
+
+
 def test_frames_of_all_sizes_arrive_unchanged(testbed: Testbed) -> None:
     p, q, r = testbed.places(3)
     a, b, c = testbed.guests(testbed.create(p, (q, 20), r))
