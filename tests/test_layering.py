@@ -47,7 +47,7 @@ MAY_IMPORT = {
         "session",
         "several",
         "uri",
-    },  # fmt: skip
+    },
 }
 
 
