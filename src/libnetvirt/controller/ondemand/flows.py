@@ -399,7 +399,13 @@ class OnDemandFlows:
                 kept = best[network, edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept
 
-        return self.remove_where(stale)
+        # Frames that wait for such a path are delivered all the same.
+        waiting = [(pair.egress, pair.pending) for pair in self if pair.pending and stale(pair)]
+        dropped = self.remove_where(stale)
+        for egress, frames in waiting:
+            for frame in frames:
+                self._wire.post(egress.dpid, egress.release(len(frame)), frame)
+        return dropped
 
     def expired(self, dpid: int, attachment: Attachment, flow: of.Match) -> None:
         """Remove the other flow entries of a pair whose first one has expired."""

@@ -116,6 +116,17 @@ def test_waiting_frames_are_released_in_order_and_bounded() -> None:
     assert rig.dispatcher.all_dropped == 10
 
 
+def test_frames_that_wait_for_a_path_that_moves_are_delivered_once() -> None:
+    rig = Watched()
+    for n in range(3):
+        rig.inject(1, 3, frame(THERE, HERE, n.to_bytes(2)))
+    assert rig.told(of.PacketOut) == []
+    rig.cut((1, 2))
+    rig.confirm_all()
+    released = [int.from_bytes(m.frame[14:16]) for _, m in rig.sent if isinstance(m, of.PacketOut)]
+    assert released == list(range(3))
+
+
 def test_all_frames_that_waited_for_an_operation_may_wait_for_their_rules() -> None:
     assert QUEUE_LIMIT >= SOURCE_LIMIT
     rig = Watched()
