@@ -88,8 +88,8 @@ def why(
     """Explain why frames between two endpoints arrive or not.
 
     Follows a frame in both directions, hop by hop, through the rules that the switches hold now, and names
-    everything that is in its way, with what to do about it. No frame is sent. The exit status is 0 only if
-    frames arrive both ways.
+    everything that is in its way, with what to do about it. No frame is sent. The exit status is 0 if
+    frames arrive both ways, or will when the first frame has set their rules up.
 
     \b
     Examples:

@@ -160,7 +160,8 @@ class ConstraintService:
             lambda route: (
                 route.path_template is not None
                 and any((edge.source, edge.source_port) in flipped for edge in route.path_template.edges)
-            )
+            ),
+            deliver=True,
         )
 
     # ---- topology ------------------------------------------------------------------------------

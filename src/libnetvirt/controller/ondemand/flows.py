@@ -344,12 +344,27 @@ class OnDemandFlows:
         rules = (now.first, *(now.downstream or ())) if now is not None else ()
         return {(dpid, flow.key) for dpid, flow in rules}
 
-    def remove_where(self, unwanted: Callable[[PairFlows], bool]) -> list[PairFlows]:
-        """Remove the flow entries of all pairs for which ``unwanted`` is true, and return the pairs."""
+    def remove_where(
+        self, unwanted: Callable[[PairFlows], bool], *, deliver: bool = False
+    ) -> list[PairFlows]:
+        """Remove the flow entries of all pairs for which ``unwanted`` is true, and return the pairs.
+
+        ``deliver``: frames that wait for such entries go to their destination all the same, which is where
+        it was.
+        """
         dropped = [pair for pair in self if unwanted(pair)]
         for pair in dropped:
+            waiting = pair.pending
             self.remove(pair)
+            if deliver and waiting is not None:
+                self._release(pair, waiting)
         return dropped
+
+    def _release(self, pair: PairFlows, frames: Iterable[bytes]) -> None:
+        """Send frames out at the endpoint of a pair's destination."""
+        egress = pair.egress
+        for frame in frames:
+            self._wire.post(egress.dpid, egress.release(len(frame)), frame)
 
     def remove_host(self, host: Host) -> None:
         """Remove the flow entries from and to a host."""
@@ -399,13 +414,7 @@ class OnDemandFlows:
                 kept = best[network, edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept
 
-        # Frames that wait for such a path are delivered all the same.
-        waiting = [(pair.egress, pair.pending) for pair in self if pair.pending and stale(pair)]
-        dropped = self.remove_where(stale)
-        for egress, frames in waiting:
-            for frame in frames:
-                self._wire.post(egress.dpid, egress.release(len(frame)), frame)
-        return dropped
+        return self.remove_where(stale, deliver=True)
 
     def expired(self, dpid: int, attachment: Attachment, flow: of.Match) -> None:
         """Remove the other flow entries of a pair whose first one has expired."""
@@ -533,8 +542,7 @@ class OnDemandFlows:
             else:
                 # A switch refused an entry (a full table, perhaps): the frames are delivered all the same.
                 self.remove(pair)
-            for waiting in frames:
-                wire.post(egress.dpid, egress.release(len(waiting)), waiting)
+            self._release(pair, frames)
 
         for hop in path_template.hops:
             end = hop.action_template or egress.remote_action_template

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from math import inf
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -49,6 +49,9 @@ class FullDisk(SqliteStore):
 #: seconds that a switch has to answer, where all of them do: a busy machine may need some. And where one does
 #: not answer
 PATIENT, HASTY = 60.0, 0.2
+
+
+L = TypeVar("L", bound="Lab")
 
 
 class Lab:
@@ -135,9 +138,14 @@ def run(
     story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = PATIENT, confirm: float = PATIENT
 ) -> None:
     """Tell a story of a lab that has been started."""
+    tell(story, lambda: Lab(answers, confirm))
+
+
+def tell(story: Callable[[L], Coroutine[Any, Any, None]], made: Callable[[], L]) -> None:
+    """Tell a story of any kind of lab, which is made and started for it."""
 
     async def whole() -> None:
-        lab = Lab(answers, confirm)
+        lab = made()
         await lab.start()
         try:
             await story(lab)

@@ -11,7 +11,7 @@ import pytest
 from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.drivers.openflow.execution import executor
 from tests.support.controller_rig import endpoint, frame, mac, network, places
-from tests.unit.drivers.openflow.test_runtime import Lab, _until
+from tests.unit.drivers.openflow.test_runtime import Lab, _until, tell
 
 #: seconds that a switch has to answer: so many that it does, and so few that a test can wait for it
 LONG, SHORT = 1000.0, 1.0
@@ -69,16 +69,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(story: Callable[[Ring], Coroutine[Any, Any, None]], fails: int) -> None:
-    async def whole() -> None:
-        lab = Ring(fails)
-        await lab.start()
-        try:
-            await story(lab)
-        finally:
-            await lab.runtime.close()
-            await lab.rest()
-
-    asyncio.run(whole())
+    tell(story, lambda: Ring(fails))
 
 
 def test_a_switch_that_fails_a_reroute_gets_no_frames() -> None:
